@@ -1,0 +1,46 @@
+"""Time, injectable.
+
+Durations come from the monotonic clock; wall time is for display only. Linux' CLOCK_MONOTONIC is
+one clock for the whole machine and boot, so its readings may be kept in a file and compared by a
+later process, as long as the boot id beside them is still the same.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the operator asks of time."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point of this boot; never goes back."""
+
+    def wall(self) -> float:
+        """Seconds since the epoch; may jump."""
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    def monotonic(self) -> float:
+        """Seconds of CLOCK_MONOTONIC."""
+        return time.monotonic()
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        return time.time()
+
+
+def rfc3339(wall: float) -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+    moment = datetime.fromtimestamp(wall, tz=UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def boot_id() -> str:
+    """The kernel's id of this boot (random(4)): pids and monotonic times only hold within it."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()

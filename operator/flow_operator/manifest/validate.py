@@ -1,0 +1,287 @@
+"""From plain data to a checked Manifest, with every fault at once."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from typing import Any, Literal
+
+import jsonschema
+import msgspec
+from jsonschema.exceptions import ValidationError
+
+from flow_operator.errors import Fault, InvalidError
+from flow_operator.manifest.document import Document, Manifest, SourceText, escape
+from flow_operator.manifest.yaml_text import parse_yaml
+from flow_operator.model.flow import (
+    API_VERSION,
+    RESERVED_NAMES,
+    Flow,
+    Probe,
+    Step,
+    convert,
+    template_hash,
+)
+from flow_operator.model.schema import flow_schema
+
+Change = Literal["none", "inPlace", "restart"]
+
+_MAX_FAULTS = 50
+
+
+def load_manifests(source: SourceText) -> list[Manifest]:
+    """Read every Flow of a YAML text.
+
+    Raises:
+        InvalidError: listing everything that is wrong, with file, line and column.
+    """
+    return load_documents(parse_yaml(source))
+
+
+def load_documents(documents: Sequence[Document]) -> list[Manifest]:
+    """Check documents that belong together: each one, and that no name stands twice."""
+    faults: list[Fault] = []
+    manifests: list[Manifest] = []
+    names: set[str] = set()
+    for document in documents:
+        try:
+            manifest = load_manifest(document)
+        except InvalidError as error:
+            faults += error.faults
+            continue
+        if manifest.flow.flow_id in names:
+            faults.append(
+                document.fault("/metadata/name", f"the flow '{manifest.flow.flow_id}' stands twice")
+            )
+        names.add(manifest.flow.flow_id)
+        manifests.append(manifest)
+    if faults:
+        raise InvalidError(faults)
+    return manifests
+
+
+def load_manifest(document: Document) -> Manifest:
+    """Check one document.
+
+    Raises:
+        InvalidError: listing everything that is wrong with it.
+    """
+    if not isinstance(document.data, dict):
+        kind = _kind(document.data)
+        raise InvalidError([document.fault("", f"a Flow is an object (a mapping), not {kind}")])
+    data, faults = _normalise(document)
+    plain = _without_extensions(data)
+    try:
+        flow = convert(plain)
+    except msgspec.ValidationError as error:
+        listed = [document.fault(p, d) for p, d in _schema_faults(plain)]
+        raise InvalidError([*faults, *(listed or [_msgspec_fault(document, error)])]) from None
+    faults += [document.fault(pointer, detail) for pointer, detail in _check(flow)]
+    if faults:
+        raise InvalidError(faults)
+    return Manifest(flow, data)
+
+
+def change_kind(old: Flow, new: Flow, base: str | None = None) -> Change:
+    """What becoming ``new`` costs a running ``old``: nothing, an edit in place, or a restart."""
+    if old == new:
+        return "none"
+    same_template = template_hash(old, base) == template_hash(new, base)
+    return "inPlace" if same_template else "restart"
+
+
+def _normalise(document: Document) -> tuple[dict[str, Any], list[Fault]]:
+    """Fill in what may be left out; ``flow_id`` may stand for ``metadata.name``."""
+    rest = dict(document.data)
+    faults: list[Fault] = []
+    head = {
+        "apiVersion": rest.pop("apiVersion", API_VERSION),
+        "kind": rest.pop("kind", "Flow"),
+        "metadata": rest.pop("metadata", {}),
+    }
+    if "flow_id" in rest:
+        flow_id = rest.pop("flow_id")
+        metadata = head["metadata"]
+        if not isinstance(flow_id, str):
+            faults.append(document.fault("/flow_id", f"must be text, not {_kind(flow_id)}"))
+        elif isinstance(metadata, dict):
+            head["metadata"] = {"name": flow_id, **metadata}
+            if head["metadata"]["name"] != flow_id:
+                said = f"'{flow_id}' and metadata.name '{metadata['name']}' disagree; leave one out"
+                faults.append(document.fault("/flow_id", said))
+    return {**head, **rest}, faults
+
+
+def _without_extensions(value: Any) -> Any:
+    """A copy without keys that begin with ``x-``; what is under ``annotations`` stays whole."""
+    if isinstance(value, dict):
+        return {
+            key: inner if key == "annotations" else _without_extensions(inner)
+            for key, inner in value.items()
+            if not key.startswith("x-")
+        }
+    if isinstance(value, list):
+        return [_without_extensions(inner) for inner in value]
+    return value
+
+
+def _msgspec_fault(document: Document, error: msgspec.ValidationError) -> Fault:
+    detail, _, path = str(error).partition(" - at `$")
+    pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+    return document.fault(pointer, detail)
+
+
+# --- what the schema says --------------------------------------------------------------------
+
+
+@cache
+def _validator() -> jsonschema.Draft202012Validator:
+    return jsonschema.Draft202012Validator(flow_schema())
+
+
+def _schema_faults(data: Any) -> list[tuple[str, str]]:
+    """Every fault, as (pointer, detail). Slow: only for data that is known to be wrong."""
+    found: list[tuple[str, str]] = []
+    for error in _validator().iter_errors(data):
+        found += _explain(error)
+    return sorted(set(found))[:_MAX_FAULTS]
+
+
+def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
+    pointer = "".join(f"/{escape(str(token))}" for token in error.absolute_path)
+    value, rule = error.instance, error.validator_value
+    match error.validator:
+        case "anyOf":
+            for inner in _likely_branch(error):
+                yield from _explain(inner)
+        case "additionalProperties":
+            yield from _unknown_keys(pointer, value, error.schema)
+        case "required":
+            missing = [name for name in rule if name not in value]
+            yield from ((pointer, f"'{name}' is missing") for name in missing)
+        case "type":
+            yield pointer, f"must be {_either(_names(rule))}, not {_kind(value)}"
+        case "enum":
+            yield pointer, f"must be one of {', '.join(map(str, rule))}; not {value!r}"
+        case "oneOf":
+            names = [branch["required"][0] for branch in rule]
+            yield pointer, f"must have exactly one of {', '.join(names)}"
+        case "pattern":
+            hint = error.schema.get("description", f"must match {rule}")
+            yield pointer, f"{value!r} does not fit: {hint}"
+        case "minItems" | "minLength":
+            yield pointer, "must not be empty"
+        case "minimum" | "maximum":
+            bound = "at least" if error.validator == "minimum" else "at most"
+            yield pointer, f"must be {bound} {rule}, not {value}"
+        case _:
+            yield pointer, error.message
+
+
+def _likely_branch(error: ValidationError) -> Iterable[ValidationError]:
+    """Of an ``anyOf`` with null, what the other branch says."""
+    branches: dict[Any, list[ValidationError]] = {}
+    for inner in error.context or ():
+        if inner.validator == "type" and inner.validator_value == "null":
+            continue
+        branches.setdefault(inner.schema_path[0], []).append(inner)
+    return next(iter(branches.values()), [])
+
+
+def _unknown_keys(pointer: str, value: dict[str, Any], schema: Any) -> Iterator[tuple[str, str]]:
+    known = list(schema.get("properties", {}))
+    for key in value:
+        if key in known or key.startswith("x-"):
+            continue
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        yield f"{pointer}/{escape(key)}", f"unknown key '{key}'; {hint}"
+
+
+_KIND_NAMES = {
+    "object": "an object",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def _names(rule: str | list[str]) -> list[str]:
+    return [_KIND_NAMES[name] for name in ([rule] if isinstance(rule, str) else rule)]
+
+
+def _either(names: list[str]) -> str:
+    return " or ".join(names)
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return f"{value}".lower()
+        case dict():
+            return "an object"
+        case list():
+            return "a list"
+        case str():
+            return f"the text {value[:40]!r}"
+        case _:
+            return f"the number {value}"
+
+
+# --- what a schema cannot say ----------------------------------------------------------------
+
+
+def _check(flow: Flow) -> Iterator[tuple[str, str]]:
+    """What only the whole tells, as (pointer, detail)."""
+    if flow.flow_id in RESERVED_NAMES:
+        yield "/metadata/name", f"'{flow.flow_id}' is a route of the API; choose another name"
+    seen: set[str] = set()
+    for index, step in enumerate(flow.spec.steps):
+        pointer = f"/spec/steps/{index}"
+        if step.name in seen:
+            yield f"{pointer}/name", f"a second step is named '{step.name}'"
+        seen.add(step.name)
+        yield from _check_step(pointer, step)
+    for index, dependency in enumerate(flow.spec.depends_on):
+        if dependency.name == flow.flow_id:
+            yield f"/spec/dependsOn/{index}", "a flow cannot depend on itself"
+    backoff = flow.spec.restart.backoff
+    if backoff.initial.seconds > backoff.max.seconds:
+        yield "/spec/restart/backoff", "initial must not be longer than max"
+
+
+def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:
+    if (step.command is None) == (step.script is None):
+        yield pointer, "must have exactly one of command, script"
+    if step.command and not step.command[0]:
+        yield f"{pointer}/command/0", "the program's name is empty"
+    names: set[str] = set()
+    for index, variable in enumerate(step.env):
+        at = f"{pointer}/env/{index}"
+        if (variable.value is None) == (variable.value_from is None):
+            yield at, "must have exactly one of value, valueFrom"
+        if variable.name in names:
+            yield f"{at}/name", f"the variable '{variable.name}' stands twice"
+        names.add(variable.name)
+    probes = {
+        "startupProbe": step.startup_probe,
+        "readinessProbe": step.readiness_probe,
+        "livenessProbe": step.liveness_probe,
+    }
+    for key, probe in probes.items():
+        if probe is not None:
+            yield from _check_probe(f"{pointer}/{key}", probe)
+
+
+def _check_probe(pointer: str, probe: Probe) -> Iterator[tuple[str, str]]:
+    checks = [probe.exec, probe.http_get, probe.tcp_socket]
+    if sum(check is not None for check in checks) != 1:
+        yield pointer, "must have exactly one of exec, httpGet, tcpSocket"
+    if probe.period.seconds <= 0 or probe.timeout.seconds <= 0:
+        yield pointer, "period and timeout must be longer than 0s"

@@ -1,0 +1,252 @@
+"""What a user wants: the Flow document as frozen Structs.
+
+Every field stands here and nowhere else; the JSON Schema and the documentation come from these
+definitions. Names are snake_case here and camelCase in documents.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct, field
+
+from flow_operator.model.units import Duration, duration
+
+API_VERSION = "flow-operator.dev/v1"
+
+NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$(?!\n)"
+"""A DNS label of at most 52 characters, so that it can also name a Kubernetes workload.
+
+The look-ahead keeps Python's ``$`` from matching before a final newline.
+"""
+
+RESERVED_NAMES = frozenset({"status", "commands"})
+"""Routes of the REST API, which a flow of that name would hide."""
+
+Name = Annotated[
+    str,
+    Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and '-'; 52 at most."),
+]
+Text = Annotated[str, Meta(pattern=r"^[^\u0000]*$", description="Text without NUL.")]
+Argument = Annotated[str, Meta(pattern=r"^[^\u0000]*$")]
+Port = Annotated[int, Meta(ge=1, le=65535)]
+Count = Annotated[int, Meta(ge=1, le=10_000)]
+ExitCode = Annotated[int, Meta(ge=0, le=255)]
+Signal = Literal["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"]
+State = Literal["running", "paused", "stopped"]
+
+
+class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
+    """Base of every part of a document: immutable, and an unknown key is an error."""
+
+
+class Metadata(Part):
+    """Who the flow is."""
+
+    name: Name
+    labels: dict[str, str] = {}
+    annotations: dict[str, Any] = {}
+
+
+class FileReference(Part):
+    """A value that is read from a file each time a step starts."""
+
+    file: Annotated[Text, Meta(min_length=1, description="Path; relative to the working dir.")]
+
+
+class EnvVar(Part):
+    """One environment variable: either ``value`` or ``valueFrom``."""
+
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
+    value: Text | None = None
+    value_from: FileReference | None = None
+
+
+class ExecAction(Part):
+    """A check that succeeds when the command exits 0."""
+
+    command: Annotated[tuple[Argument, ...], Meta(min_length=1)]
+
+
+class HttpGetAction(Part):
+    """A check that succeeds on an HTTP status of 200 to 399."""
+
+    port: Port
+    path: Annotated[str, Meta(pattern=r"^/[!-~]*$(?!\n)")] = "/"
+    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
+
+
+class TcpSocketAction(Part):
+    """A check that succeeds when the port accepts a connection."""
+
+    port: Port
+    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
+
+
+class Probe(Part):
+    """A periodic check: exactly one of ``exec``, ``httpGet`` and ``tcpSocket``."""
+
+    exec: ExecAction | None = None
+    http_get: HttpGetAction | None = None
+    tcp_socket: TcpSocketAction | None = None
+    initial_delay: Duration = duration("0s")
+    period: Duration = duration("10s")
+    timeout: Duration = duration("1s")
+    success_threshold: Count = 1
+    failure_threshold: Count = 3
+
+
+class Limits(Part):
+    """Hard limits of each process of a step."""
+
+    open_files: Annotated[int, Meta(ge=16, le=1_048_576, description="RLIMIT_NOFILE.")] | None = None
+
+
+class Resources(Part):
+    """What a step may use."""
+
+    limits: Limits = Limits()
+
+
+class Step(Part):
+    """One long-running command of the pipe: exactly one of ``command`` and ``script``."""
+
+    name: Name
+    command: Annotated[tuple[Argument, ...], Meta(min_length=1, description="argv.")] | None = None
+    script: Annotated[Text, Meta(min_length=1, description="Run by `sh -c`.")] | None = None
+    working_dir: Annotated[Text, Meta(min_length=1)] | None = None
+    env: tuple[EnvVar, ...] = ()
+    env_from: tuple[FileReference, ...] = ()
+    resources: Resources = Resources()
+    startup_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    success_exit_codes: Annotated[tuple[ExitCode, ...], Meta(min_length=1)] = (0,)
+
+    @property
+    def argv(self) -> tuple[str, ...]:
+        """What is executed."""
+        return self.command or ("/bin/sh", "-c", self.script or "")
+
+
+class Dependency(Part):
+    """Another flow that must have come so far before this one starts."""
+
+    name: Name
+    condition: Literal["Started", "Ready", "Completed"] = "Started"
+
+
+class Backoff(Part):
+    """Delays between restarts: ``initial * factor**n``, at most ``max``, spread by ``jitter``."""
+
+    initial: Duration = duration("1s")
+    factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
+    max: Duration = duration("5m")
+    jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
+
+
+class Restart(Part):
+    """What happens when a step exits by itself.
+
+    The first restart after a healthy spell is immediate; those that follow back off.
+    """
+
+    policy: Literal["Always", "OnFailure", "Never"] = "Always"
+    scope: Literal["step", "flow"] = "step"
+    backoff: Backoff = field(default_factory=Backoff)
+    reset_after: Duration = duration("10m")
+    max_restarts: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Stop(Part):
+    """How a soft stop goes: ``drain`` ends the source first, ``signal`` ends all steps at once."""
+
+    signal: Signal = "SIGTERM"
+    mode: Literal["drain", "signal"] = "drain"
+    timeout: Duration = duration("30s")
+
+
+class Pause(Part):
+    """How a pause goes: ``freeze`` stops every process where it is; memory is kept."""
+
+    mode: Literal["freeze"] = "freeze"
+
+
+class Update(Part):
+    """How a change of the steps reaches a running flow.
+
+    ``Restart`` drains and starts again; ``OnDelete`` waits for the next stop.
+    """
+
+    strategy: Literal["Restart", "OnDelete"] = "Restart"
+
+
+class Spec(Part):
+    """What is wanted."""
+
+    steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
+    state: State = "running"
+    description: Text = ""
+    runner: Literal["process"] = "process"
+    replicas: Annotated[int, Meta(ge=1, le=1000)] = 1
+    depends_on: tuple[Dependency, ...] = ()
+    restart: Restart = field(default_factory=Restart)
+    stop: Stop = field(default_factory=Stop)
+    pause: Pause = Pause()
+    update: Update = Update()
+
+
+class Flow(Part):
+    """One desired-state document."""
+
+    metadata: Metadata
+    spec: Spec
+    api_version: Literal["flow-operator.dev/v1"] = API_VERSION
+    kind: Literal["Flow"] = "Flow"
+
+    @property
+    def flow_id(self) -> str:
+        """``metadata.name``."""
+        return self.metadata.name
+
+
+def template_hash(flow: Flow, base: str | None) -> str:
+    """A digest of what a running instance was started from.
+
+    Two flows of one hash need no restart to become each other. ``base`` is the directory that
+    relative paths start from.
+    """
+    steps = [
+        (s.name, s.argv, s.working_dir, s.env, s.env_from, s.resources) for s in flow.spec.steps
+    ]
+    return digest((flow.spec.runner, base, steps))
+
+
+def digest(value: Any) -> str:
+    """The first 16 hex digits of the SHA-256 of ``value`` as JSON: a name, not a safeguard."""
+    return hashlib.sha256(msgspec.json.encode(value, enc_hook=encode_unit)).hexdigest()[:16]
+
+
+def encode_unit(value: Any) -> Any:
+    """msgspec's ``enc_hook``: durations are written as the user wrote them."""
+    if isinstance(value, Duration):
+        return value.text
+    raise NotImplementedError(f"cannot encode {type(value)}")
+
+
+def decode_unit(kind: type, value: Any) -> Any:
+    """msgspec's ``dec_hook`` for the types of :mod:`flow_operator.model.units`."""
+    if kind is Duration:
+        return Duration.parse(value)
+    raise NotImplementedError(f"cannot decode {kind}")
+
+
+def convert(document: Any) -> Flow:
+    """Turn plain data into a Flow.
+
+    Raises:
+        msgspec.ValidationError: naming the first thing that is wrong.
+    """
+    return msgspec.convert(document, Flow, dec_hook=decode_unit)

@@ -1,0 +1,1 @@
+"""Runners: what starts, stops and observes the instances of a flow."""

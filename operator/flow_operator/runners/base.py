@@ -1,0 +1,197 @@
+"""What every runner does.
+
+A runner has mechanisms and no opinions: it starts what it is told to start and reports what it
+sees. When to do what is decided by :mod:`flow_operator.plan` alone.
+
+All verbs are idempotent and return soon; what takes time goes on behind them, and ``notify`` is
+called with the flow's id when what can be observed has changed. A verb for a run that the runner
+does not know does nothing: absence is an answer.
+
+Errors: :class:`~flow_operator.errors.RetryableError` while the backend is away,
+:class:`~flow_operator.errors.TerminalError` when the user must change something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from flow_operator.model.flow import Flow, Step
+
+Notify = Callable[[str], None]
+
+
+class Exit(Struct, frozen=True, omit_defaults=True):
+    """How a process ended.
+
+    Attributes:
+        reason: Completed, Error, Signaled, SpawnFailed, or ExitUnknown where nobody saw it.
+        code: the exit code, unless a signal ended it or nobody saw it.
+        signal: the signal's number, if one ended it.
+        detail: a sentence, where there is more to tell.
+        at: CLOCK_MONOTONIC seconds.
+        wall: seconds since the epoch.
+    """
+
+    reason: str
+    code: int | None = None
+    signal: int | None = None
+    detail: str = ""
+    at: float = 0.0
+    wall: float = 0.0
+
+
+class StepView(Struct, frozen=True):
+    """One step as observed.
+
+    Attributes:
+        attempt: how many times it was started within its run; 0 is never.
+        pid: of its process; 0 while it has none.
+        start: the process' start time in clock ticks since boot.
+        ended: whether it has ended for good and its pipes are let go.
+        exit: how its last process ended; None while it runs.
+        input_bytes: what it left unread in its pipe when it exited.
+    """
+
+    attempt: int = 0
+    pid: int = 0
+    start: int = 0
+    ended: bool = False
+    exit: Exit | None = None
+    input_bytes: int = 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs (or is frozen)."""
+        return self.pid > 0 and self.exit is None
+
+
+class Instance(Struct, frozen=True):
+    """One running (or just ended) instance of a flow, as observed.
+
+    Attributes:
+        frozen: every process was seen stopped.
+        gone: no process of the run is left; seen twice.
+        survivors: pids that outlived their steps, as last seen.
+    """
+
+    run: str
+    flow_id: str
+    replica: int
+    steps: tuple[StepView, ...]
+    frozen: bool = False
+    gone: bool = False
+    survivors: tuple[int, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        """Whether any step has a process."""
+        return any(step.alive for step in self.steps)
+
+
+class Launch(Struct, frozen=True):
+    """What an instance is started from.
+
+    Attributes:
+        run: the run id; a second launch of the same id changes nothing.
+        base: the directory that relative paths of the flow start from.
+    """
+
+    run: str
+    replica: int
+    flow: Flow
+    base: str | None = None
+
+
+class Handle(Struct, frozen=True):
+    """What survives of an instance in a file, so that a later operator can take it back."""
+
+    run: str
+    flow_id: str
+    replica: int
+    names: tuple[str, ...]
+    steps: tuple[StepView, ...]
+
+
+class Usage(Struct, frozen=True):
+    """What one step uses now.
+
+    Attributes:
+        cpu_seconds: user and system time of its processes since they started.
+        memory_bytes: resident memory.
+        in_flight_bytes: unread bytes in the pipe before it.
+    """
+
+    cpu_seconds: float = 0.0
+    memory_bytes: int = 0
+    in_flight_bytes: int = 0
+
+
+class Capabilities(Struct, frozen=True):
+    """What a runner can do; the rest of the operator asks for these and never for its name."""
+
+    freeze: bool = False
+    step_restart: bool = False
+
+
+class CheckResult(Struct, frozen=True):
+    """The outcome of a command that was run as a check."""
+
+    ok: bool
+    message: str
+
+
+class Runner(Protocol):
+    """One way to run flows."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this runner can do."""
+
+    def start(self, notify: Notify) -> None:
+        """Connect to the backend; call once, before any other verb."""
+
+    def recover(self, handles: Iterable[Handle]) -> None:
+        """Take back instances that an earlier operator started, where they still live."""
+
+    def flow_ids(self) -> frozenset[str]:
+        """The flows that have an instance here."""
+
+    def observe(self, flow_id: str) -> tuple[Instance, ...]:
+        """The instances of a flow; empty if it has none. Changes nothing."""
+
+    def launch(self, launch: Launch) -> None:
+        """Start an instance: its pipes and every step, unless that run exists already."""
+
+    def start_step(self, launch: Launch, index: int, attempt: int) -> None:
+        """Start a step that has exited, on its old pipes, unless that attempt was made already."""
+
+    def end_step(self, run: str, index: int) -> None:
+        """Let go of the pipes of a step that has ended for good, so that end of file goes on."""
+
+    def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
+        """Signal the processes of those steps that live."""
+
+    def sweep(self, run: str, name: str | None) -> None:
+        """Look for whatever is left of a run, signal it if ``name`` is given, and go on until
+        nothing is left: then the instance is ``gone``."""
+
+    def freeze(self, run: str) -> None:
+        """Stop every process where it is; the instance is ``frozen`` once all were seen stopped."""
+
+    def thaw(self, run: str) -> None:
+        """Undo ``freeze``."""
+
+    def forget(self, run: str) -> None:
+        """Drop what is kept of a run whose processes are gone."""
+
+    def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
+        """What each step uses, by run id, for those runs that could be asked."""
+
+    def check(self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float) -> CheckResult:
+        """Run a command beside a step, in its surroundings, for at most ``timeout`` seconds."""
+
+    def close(self, *, final: bool) -> None:
+        """Let go of the backend; ``final`` when nothing runs any more. May be called twice."""

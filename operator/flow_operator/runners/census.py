@@ -1,0 +1,169 @@
+"""A thread that goes over /proc for everybody who waits for something to be seen there.
+
+One pass serves all runs that are being swept, frozen or thawed, so that stopping a thousand flows
+costs a few passes and not a few thousand. The thread sleeps while nobody waits.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from flow_operator.runners.procfs import (
+    STOPPED_STATES,
+    Proc,
+    RunIndex,
+    scan,
+    send_signal,
+    with_descendants,
+)
+
+Kind = Literal["sweep", "freeze", "thaw"]
+
+_FIRST_DELAY = 0.002
+_LAST_DELAY = 0.1
+"""Seconds between passes while something is still to be seen; doubled from the first to the last."""
+
+_EMPTY_PASSES = 2
+"""A process that forks while it is being looked for shows in the second pass at the latest."""
+
+
+@dataclass(slots=True)
+class Job:
+    """What somebody waits for.
+
+    Attributes:
+        leaders: pid -> start time of the run's steps; their sessions belong to the run.
+        number: the signal that a sweep sends, once, to everything it finds.
+    """
+
+    kind: Kind
+    leaders: Mapping[int, int]
+    number: signal.Signals | None = None
+    empty: int = 0
+    seen: tuple[int, ...] = ()
+    signalled: set[tuple[int, int]] = field(default_factory=set)
+
+
+Done = Callable[[str, Kind], None]
+Seen = Callable[[str, tuple[int, ...]], None]
+
+
+class Census:
+    """Serves jobs by run id until closed.
+
+    Args:
+        shim_pid: tells the present shim's pid, to which orphans of its children fall.
+        on_done: called when a job's end was seen.
+        on_survivors: called when the processes that a sweep finds have changed.
+    """
+
+    def __init__(self, shim_pid: Callable[[], int], on_done: Done, on_survivors: Seen) -> None:
+        self._shim_pid = shim_pid
+        self._on_done = on_done
+        self._on_survivors = on_survivors
+        self._jobs: dict[str, Job] = {}
+        self._index = RunIndex()
+        self._changed = threading.Condition()
+        self._fresh = False
+        self._closed = False
+        self._thread = threading.Thread(target=self._work, name="census", daemon=True)
+        self._thread.start()
+
+    def want(self, run: str, job: Job) -> None:
+        """Add a job; one of the same run is replaced, or kept if it asks for the same."""
+        with self._changed:
+            present = self._jobs.get(run)
+            if present is None or (present.kind, present.number) != (job.kind, job.number):
+                self._jobs[run] = job
+                self._fresh = True
+                self._changed.notify()
+
+    def drop(self, run: str) -> None:
+        """Forget a run's job."""
+        with self._changed:
+            self._jobs.pop(run, None)
+
+    def close(self) -> None:
+        """End the thread."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        self._thread.join()
+
+    def _work(self) -> None:
+        delay = _FIRST_DELAY
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._jobs or self._closed)
+                if not self._fresh:
+                    self._changed.wait(delay)
+                if self._closed:
+                    return
+                delay = _FIRST_DELAY if self._fresh else min(delay * 2, _LAST_DELAY)
+                self._fresh = False
+                jobs = dict(self._jobs)
+            if self._pass(jobs):
+                delay = _FIRST_DELAY
+
+    def _pass(self, jobs: Mapping[str, Job]) -> bool:
+        """One look at everything; returns whether any job came nearer to its end."""
+        procs = scan()
+        members = self._members(procs, jobs)
+        progress = False
+        for run, job in jobs.items():
+            mine = [procs[pid] for pid in members.get(run, ())]
+            progress |= self._serve(run, job, mine)
+        return progress
+
+    def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:
+        roots = self._index.runs(procs)
+        leaders = {pid: (run, job) for run, job in jobs.items() for pid in job.leaders}
+        shim = self._shim_pid()
+        for proc in procs.values():
+            if proc.sid in leaders and proc.pid not in roots:
+                run, job = leaders[proc.sid]
+                # A session's number may be another's by now; ours are led by our leader or, once
+                # it is gone, have fallen to the shim.
+                leads = proc.pid == proc.sid and job.leaders[proc.sid] == proc.start
+                if leads or proc.ppid == shim:
+                    roots[proc.pid] = run
+        members: dict[str, list[int]] = {}
+        for pid, run in with_descendants(procs, roots).items():
+            members.setdefault(run, []).append(pid)
+        return members
+
+    def _serve(self, run: str, job: Job, mine: list[Proc]) -> bool:
+        if job.kind == "sweep":
+            return self._sweep(run, job, mine)
+        stopped = job.kind == "freeze"
+        wrong = [proc for proc in mine if (proc.state in STOPPED_STATES) != stopped]
+        for proc in wrong:
+            send_signal(proc, signal.SIGSTOP if stopped else signal.SIGCONT)
+        return not wrong and self._finish(run, job)
+
+    def _sweep(self, run: str, job: Job, mine: list[Proc]) -> bool:
+        for proc in mine:
+            if job.number is not None and (proc.pid, proc.start) not in job.signalled:
+                job.signalled.add((proc.pid, proc.start))
+                send_signal(proc, job.number)
+        pids = tuple(sorted(proc.pid for proc in mine))
+        job.empty = 0 if pids else job.empty + 1
+        if job.empty >= _EMPTY_PASSES:
+            return self._finish(run, job)
+        if pids != job.seen:
+            job.seen = pids
+            self._on_survivors(run, pids)
+            return True
+        return not pids
+
+    def _finish(self, run: str, job: Job) -> bool:
+        with self._changed:
+            if self._jobs.get(run) is not job:
+                return False
+            del self._jobs[run]
+        self._on_done(run, job.kind)
+        return True

@@ -1,0 +1,455 @@
+"""Runs flows as local processes, children of the shim."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import uuid
+from collections.abc import Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from flow_operator.errors import RetryableError, TerminalError
+from flow_operator.model.flow import Step
+from flow_operator.runners.base import (
+    Capabilities,
+    CheckResult,
+    Exit,
+    Handle,
+    Instance,
+    Launch,
+    Notify,
+    StepView,
+    Usage,
+)
+from flow_operator.runners.census import Census, Job, Kind
+from flow_operator.runners.procfs import descendants, read_proc, run_of, scan, step_of
+from flow_operator.runners.shim_link import ShimLink
+from flow_operator.settings import Layout
+from flow_operator.shim import protocol
+
+_PRIVATE = ("FLOWD_", "FLOW_")
+"""Variables of the operator that are none of a step's business."""
+
+
+class _Run:
+    """What the runner knows of one run; guarded by the runner's lock."""
+
+    __slots__ = ("flow_id", "frozen", "gone", "leaders", "replica", "state", "survivors")
+
+    def __init__(self, flow_id: str, replica: int) -> None:
+        self.flow_id = flow_id
+        self.replica = replica
+        self.state: dict[str, Any] = {"steps": []}
+        self.leaders: dict[int, int] = {}
+        self.frozen = False
+        self.gone = False
+        self.survivors: tuple[int, ...] = ()
+
+
+class ProcessRunner:
+    """The runner of local processes.
+
+    Args:
+        layout: where logs, work directories and the shim's socket are.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._lock = threading.RLock()
+        self._runs: dict[str, _Run] = {}
+        self._by_flow: dict[str, set[str]] = {}
+        self._checks: dict[str, Future[dict[str, Any]]] = {}
+        self._notify: Notify = lambda _flow_id: None
+        self._link: ShimLink | None = None
+        self._shim_pid = 0
+        self._census: Census | None = None
+        self._closed = False
+        self._base_env = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(_PRIVATE) and key.lower() != "app_url"
+        }
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything: local processes can be frozen, and their steps restarted one by one."""
+        return Capabilities(freeze=True, step_restart=True)
+
+    # --- the line to the shim ------------------------------------------------------------
+
+    def start(self, notify: Notify) -> None:
+        """Connect to the shim, or start one; what it runs is observed from then on."""
+        self._notify = notify
+        self._census = Census(lambda: self._shim_pid, self._job_done, self._survivors_seen)
+        self._connect()
+
+    def _connect(self) -> None:
+        link = ShimLink(self._layout.root, self._event, self._lost)
+        hello = link.call("hello", env=self._base_env)
+        if hello["version"] != protocol.VERSION:
+            link.close()
+            raise TerminalError(
+                f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, this "
+                f"operator {protocol.VERSION}: stop the flows with the operator that started it"
+            )
+        with self._lock:
+            self._shim_pid = hello["pid"]
+            self._link = link
+            for state in hello["runs"]:
+                self._take(state)
+
+    def _lost(self) -> None:
+        """The shim is gone: start another, and let it take over what still lives."""
+        with self._lock:
+            self._link = None
+            if self._closed:
+                return
+            handles = [
+                Handle(
+                    name,
+                    run.flow_id,
+                    run.replica,
+                    tuple(run.state["labels"]["steps"]),
+                    tuple(map(_step_view, run.state["steps"])),
+                )
+                for name, run in self._runs.items()
+            ]
+            for run in self._runs.values():
+                run.state["seq"] = 0  # the next shim counts from the start
+        self._connect()
+        self.recover(handles)
+        with self._lock:
+            flow_ids = set(self._by_flow)
+        for flow_id in flow_ids:
+            self._notify(flow_id)
+
+    def recover(self, handles: Iterable[Handle]) -> None:
+        """Have the shim adopt runs that it does not know, by pid, start time and run id."""
+        call = self._call
+        known = {state["run"] for state in call("hello", env=self._base_env)["runs"]}
+        for handle in handles:
+            if handle.run in known:
+                continue
+            steps = [
+                {"attempt": step.attempt, "ended": step.ended, **_living(handle, step, name)}
+                for step, name in zip(handle.steps, handle.names, strict=True)
+            ]
+            labels = _labels(handle.flow_id, handle.replica, handle.names)
+            self._took(call("adopt", run=handle.run, labels=labels, steps=steps))
+
+    def close(self, *, final: bool) -> None:
+        """Hang up; a final close also ends the shim, unless something still runs."""
+        with self._lock:
+            already, self._closed = self._closed, True
+            link = self._link
+        if already:
+            return
+        if self._census is not None:
+            self._census.close()
+        if link is not None:
+            if final:
+                try:
+                    link.call("shutdown")
+                except RetryableError:
+                    pass  # It ended before it could answer, which is what was asked.
+            link.close()
+
+    def _call(self, op: str, **arguments: Any) -> Any:
+        link = self._link
+        if link is None:
+            raise RetryableError("the shim is away")
+        return link.call(op, **arguments)
+
+    # --- what is known -------------------------------------------------------------------
+
+    def _event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "check":
+            future = self._checks.pop(event["tag"], None)
+            if future is not None:
+                future.set_result(event)
+            return
+        self._took(event)
+        self._notify(event["labels"]["flow"])
+
+    def _took(self, state: dict[str, Any]) -> None:
+        with self._lock:
+            self._take(state)
+
+    def _take(self, state: dict[str, Any]) -> None:
+        labels = state["labels"]
+        name = state["run"]
+        run = self._runs.get(name)
+        if run is None:
+            run = self._runs[name] = _Run(labels["flow"], labels["replica"])
+            self._by_flow.setdefault(run.flow_id, set()).add(name)
+        if not _newer(state, run.state):
+            return
+        run.state = state
+        for step in state["steps"]:
+            if step["pid"]:
+                run.leaders[step["pid"]] = step["start"]
+
+    def flow_ids(self) -> frozenset[str]:
+        """The flows with a run."""
+        with self._lock:
+            return frozenset(self._by_flow)
+
+    def observe(self, flow_id: str) -> tuple[Instance, ...]:
+        """The flow's runs as the shim and the census last told."""
+        with self._lock:
+            return tuple(
+                self._instance(name, self._runs[name])
+                for name in sorted(self._by_flow.get(flow_id, ()))
+            )
+
+    def _instance(self, name: str, run: _Run) -> Instance:
+        return Instance(
+            name,
+            run.flow_id,
+            run.replica,
+            tuple(map(_step_view, run.state["steps"])),
+            run.frozen,
+            run.gone,
+            run.survivors,
+        )
+
+    def _job_done(self, name: str, kind: Kind) -> None:
+        with self._lock:
+            run = self._runs.get(name)
+            if run is None:
+                return
+            if kind == "sweep":
+                run.gone, run.survivors = True, ()
+            else:
+                run.frozen = kind == "freeze"
+        self._notify(run.flow_id)
+
+    def _survivors_seen(self, name: str, pids: tuple[int, ...]) -> None:
+        with self._lock:
+            run = self._runs.get(name)
+            if run is not None:
+                run.survivors = pids
+        if run is not None:
+            self._notify(run.flow_id)
+
+    # --- verbs ---------------------------------------------------------------------------
+
+    def launch(self, launch: Launch) -> None:
+        """Start a run: every step, joined by pipes."""
+        flow_id = launch.flow.flow_id
+        state = self._call(
+            "start",
+            run=launch.run,
+            labels=_labels(flow_id, launch.replica, [step.name for step in launch.flow.spec.steps]),
+            steps=[self._spec(launch, step) for step in launch.flow.spec.steps],
+        )
+        self._took(state)
+
+    def start_step(self, launch: Launch, index: int, attempt: int) -> None:
+        """Start one step again on the pipes of its run."""
+        spec = self._spec(launch, launch.flow.spec.steps[index])
+        self._act("spawn", launch.run, step=index, attempt=attempt, spec=spec)
+
+    def end_step(self, run: str, index: int) -> None:
+        """Let go of a step's pipes."""
+        self._act("end", run, step=index)
+
+    def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
+        """Signal the process groups of steps, through their parent."""
+        self._act("signal", run, steps=list(indexes), signal=name)
+
+    def _act(self, op: str, run: str, **arguments: Any) -> None:
+        if run in self._runs:
+            self._took(self._call(op, run=run, **arguments))
+
+    def sweep(self, run: str, name: str | None) -> None:
+        """Have the census look for leftovers."""
+        self._want(run, "sweep", signal.Signals[name] if name else None)
+
+    def freeze(self, run: str) -> None:
+        """Have the census stop every process of the run."""
+        self._want(run, "freeze")
+
+    def thaw(self, run: str) -> None:
+        """Have the census let every process of the run go on."""
+        self._want(run, "thaw")
+
+    def _want(self, name: str, kind: Kind, number: signal.Signals | None = None) -> None:
+        with self._lock:
+            run = self._runs.get(name)
+            if run is None or (kind == "sweep" and run.gone):
+                return
+            job = Job(kind, dict(run.leaders), number)
+        assert self._census is not None  # noqa: S101 - start() comes first
+        self._census.want(name, job)
+
+    def forget(self, run: str) -> None:
+        """Drop a run here and in the shim."""
+        if run not in self._runs:
+            return
+        self._call("forget", run=run)
+        assert self._census is not None  # noqa: S101 - start() comes first
+        self._census.drop(run)
+        with self._lock:
+            known = self._runs.pop(run)
+            names = self._by_flow[known.flow_id]
+            names.discard(run)
+            if not names:
+                del self._by_flow[known.flow_id]
+
+    # --- figures and checks --------------------------------------------------------------
+
+    def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
+        """CPU and memory from /proc, unread bytes from the shim's pipes."""
+        with self._lock:
+            states = {
+                name: self._runs[name].state["steps"]
+                for flow_id in flow_ids
+                for name in self._by_flow.get(flow_id, ())
+            }
+        in_flight = self._call("usage", runs=list(states))
+        return {
+            name: tuple(map(_usage, steps, in_flight[name]))
+            for name, steps in states.items()
+            if name in in_flight
+        }
+
+    def check(self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float) -> CheckResult:
+        """Have the shim run a command with a step's environment and directory."""
+        tag = uuid.uuid4().hex
+        future: Future[dict[str, Any]] = Future()
+        self._checks[tag] = future
+        try:
+            spec = {**self._spec(launch, step), "argv": list(command)}
+            self._call("check", tag=tag, spec=spec)
+            event = future.result(timeout)
+        except FutureTimeoutError:
+            self._call("check-kill", tag=tag)
+            return CheckResult(ok=False, message=f"no answer within {timeout:g}s")
+        except TerminalError as error:
+            return CheckResult(ok=False, message=str(error))
+        finally:
+            self._checks.pop(tag, None)
+        if event["signal"]:
+            return CheckResult(ok=False, message=f"ended by signal {event['signal']}")
+        return CheckResult(ok=event["code"] == 0, message=f"exit code {event['code']}")
+
+    # --- what a step is started with -----------------------------------------------------
+
+    def _spec(self, launch: Launch, step: Step) -> dict[str, Any]:
+        flow_id = launch.flow.flow_id
+        work = self._layout.work_dir(flow_id)
+        work.mkdir(parents=True, exist_ok=True)
+        log = self._layout.log_file(flow_id, launch.replica, step.name)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        cwd = os.path.join(launch.base or str(Path.cwd()), step.working_dir or "")  # noqa: PTH118
+        return {
+            "argv": list(step.argv),
+            "cwd": cwd,
+            "env": {
+                **_step_environment(step, cwd),
+                "FLOW_ID": flow_id,
+                "FLOW_RUN": launch.run,
+                "FLOW_STEP": step.name,
+                "FLOW_REPLICA": str(launch.replica),
+                "FLOW_DATA": str(work),
+            },
+            "log": str(log),
+            "nofile": step.resources.limits.open_files,
+        }
+
+
+def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
+    return {"flow": flow_id, "replica": replica, "steps": list(names)}
+
+
+def _step_environment(step: Step, cwd: str) -> dict[str, str]:
+    """``envFrom`` in order, then ``env``.
+
+    Raises:
+        TerminalError: a file cannot be read or has a line that is no ``NAME=value``.
+    """
+    env: dict[str, str] = {}
+    for reference in step.env_from:
+        for number, line in enumerate(_read(cwd, reference.file).splitlines(), 1):
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, separator, value = line.strip().removeprefix("export ").partition("=")
+            if not separator or not name:
+                raise TerminalError(f"{reference.file}:{number}: write NAME=value")
+            env[name.strip()] = _unquoted(value.strip())
+    for variable in step.env:
+        if variable.value_from is not None:
+            env[variable.name] = _read(cwd, variable.value_from.file).rstrip("\n")
+        else:
+            env[variable.name] = variable.value or ""
+    return env
+
+
+def _read(cwd: str, name: str) -> str:
+    try:
+        text = Path(cwd, name).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TerminalError(f"cannot read {name} for the environment: {error}") from None
+    if "\0" in text:
+        raise TerminalError(f"{name} holds a NUL character, which no environment can")
+    return text
+
+
+def _unquoted(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value
+
+
+def _newer(state: dict[str, Any], present: dict[str, Any]) -> bool:
+    """Whether a state is not older than the one we have; replies and events may overtake."""
+    return bool(state["seq"] >= present.get("seq", 0))
+
+
+def _step_view(step: dict[str, Any]) -> StepView:
+    return StepView(
+        step["attempt"],
+        step["pid"],
+        step["start"],
+        step["ended"],
+        msgspec.convert(step["exit"], Exit) if step["exit"] else None,
+        step["input"],
+    )
+
+
+def _living(handle: Handle, step: StepView, name: str) -> dict[str, int]:
+    """pid and start time of a step's process, if it still is that process; else zeros.
+
+    Without a recorded pid, the operator died between the start and the record: the process is
+    then the oldest leader of a session that carries the run's id and the step's name.
+    """
+    if step.pid:
+        proc = read_proc(step.pid)
+        if proc and proc.start == step.start and run_of(step.pid) == handle.run:
+            return {"pid": step.pid, "start": step.start}
+        return {"pid": 0, "start": 0}
+    leaders = [
+        proc
+        for proc in scan().values()
+        if proc.pid == proc.sid and run_of(proc.pid) == handle.run and step_of(proc.pid) == name
+    ]
+    oldest = min(leaders, key=lambda proc: proc.start, default=None)
+    return {"pid": oldest.pid, "start": oldest.start} if oldest else {"pid": 0, "start": 0}
+
+
+def _usage(step: dict[str, Any], in_flight: int) -> Usage:
+    if not step["pid"]:
+        return Usage(in_flight_bytes=in_flight)
+    procs = descendants(step["pid"])
+    return Usage(
+        sum(proc.cpu_seconds for proc in procs),
+        sum(proc.memory_bytes for proc in procs),
+        in_flight,
+    )

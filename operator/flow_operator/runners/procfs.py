@@ -1,0 +1,169 @@
+"""Reading /proc: who belongs to which run."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+_TICKS = os.sysconf("SC_CLK_TCK")
+_PAGE = os.sysconf("SC_PAGE_SIZE")
+_RUN = b"FLOW_RUN="
+_STEP = b"FLOW_STEP="
+
+ZOMBIE_STATES = frozenset("ZXx")
+STOPPED_STATES = frozenset("Tt")
+
+
+class Proc(NamedTuple):
+    """One process, from /proc/PID/stat (proc(5))."""
+
+    pid: int
+    state: str
+    ppid: int
+    sid: int
+    start: int
+    cpu_ticks: int
+    rss_pages: int
+
+    @property
+    def cpu_seconds(self) -> float:
+        """User and system time, with that of children it has waited for."""
+        return self.cpu_ticks / _TICKS
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory."""
+        return self.rss_pages * _PAGE
+
+
+def read_proc(pid: int) -> Proc | None:
+    """One process, or None if there is none of that pid."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            fields = file.read(1024).rpartition(b") ")[2].split()
+    except OSError:
+        return None
+    # Field 3 of proc(5) is index 0 here.
+    return Proc(
+        pid,
+        fields[0].decode(),
+        int(fields[1]),
+        int(fields[3]),
+        int(fields[19]),
+        int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14]),
+        int(fields[21]),
+    )
+
+
+def scan() -> dict[int, Proc]:
+    """Every process that is not a zombie."""
+    found: dict[int, Proc] = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            proc = read_proc(int(name))
+            if proc is not None and proc.state not in ZOMBIE_STATES:
+                found[proc.pid] = proc
+    return found
+
+
+def environment(pid: int) -> bytes:
+    """The environment that a process was started with; empty if it may not be read."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def _variable(environ: bytes, prefix: bytes) -> str:
+    for part in environ.split(b"\0"):
+        if part.startswith(prefix):
+            return part[len(prefix) :].decode(errors="replace")
+    return ""
+
+
+def run_of(pid: int) -> str:
+    """The run id in a process' environment, or ``""``."""
+    return _variable(environment(pid), _RUN)
+
+
+def step_of(pid: int) -> str:
+    """The step's name in a process' environment, or ``""``."""
+    return _variable(environment(pid), _STEP)
+
+
+class RunIndex:
+    """Tells the run of each process, and remembers it: environments rarely change.
+
+    A negative answer is not kept: a process that was just forked still shows its parent's.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], str] = {}
+
+    def runs(self, procs: Mapping[int, Proc]) -> dict[int, str]:
+        """pid -> run id, for the processes that carry one."""
+        known = {
+            (pid, proc.start): self._known.get((pid, proc.start)) or run_of(pid)
+            for pid, proc in procs.items()
+            if proc.ppid != 2  # noqa: PLR2004 - children of kthreadd have no environment
+        }
+        self._known = {key: run for key, run in known.items() if run}
+        return {pid: run for (pid, _), run in self._known.items()}
+
+
+def with_descendants(procs: Mapping[int, Proc], roots: Mapping[int, str]) -> dict[int, str]:
+    """Extend pid -> run to all descendants that carry no run id of their own."""
+    children: dict[int, list[int]] = {}
+    for proc in procs.values():
+        children.setdefault(proc.ppid, []).append(proc.pid)
+    members = dict(roots)
+    todo = list(roots)
+    while todo:
+        pid = todo.pop()
+        for child in children.get(pid, ()):
+            if child not in members:
+                members[child] = members[pid]
+                todo.append(child)
+    return members
+
+
+def descendants(pid: int) -> list[Proc]:
+    """A process and all its descendants, by /proc/PID/task/TID/children."""
+    found: list[Proc] = []
+    todo = [pid]
+    while todo:
+        current = todo.pop()
+        proc = read_proc(current)
+        if proc is None:
+            continue
+        found.append(proc)
+        todo += _children(current)
+    return found
+
+
+def _children(pid: int) -> Iterable[int]:
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", "rb", buffering=0) as file:
+                yield from map(int, file.read().split())
+    except OSError:
+        return
+
+
+def send_signal(proc: Proc, number: signal.Signals) -> None:
+    """Signal exactly that process: one that has its pid but another start time is never hit."""
+    try:
+        descriptor = os.pidfd_open(proc.pid)
+    except OSError:
+        return
+    try:
+        now = read_proc(proc.pid)
+        if now is not None and now.start == proc.start:
+            signal.pidfd_send_signal(descriptor, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # Gone meanwhile, or not ours: the next look at /proc tells which.
+    finally:
+        os.close(descriptor)

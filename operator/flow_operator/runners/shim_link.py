@@ -1,0 +1,158 @@
+"""The operator's end of the line to the shim, and how a shim is started."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from pathlib import Path
+from typing import Any
+
+import flow_operator
+from flow_operator.errors import RetryableError, TerminalError
+from flow_operator.shim import protocol
+
+CALL_TIMEOUT = 30.0
+"""Seconds for one request; the shim answers in micro- to milliseconds unless the machine hangs."""
+
+_CONNECT_TIMEOUT = 15.0
+
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); "
+    "from flow_operator.shim.server import main; main(sys.argv[2])"
+)
+
+
+class ShimLink:
+    """One connection to the shim of a data directory.
+
+    A thread of its own receives: replies wake their callers, events go to ``on_event``, and the
+    end of the connection to ``on_lost`` (unless :meth:`close` caused it).
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        on_event: Callable[[dict[str, Any]], None],
+        on_lost: Callable[[], None],
+    ) -> None:
+        self._on_event = on_event
+        self._on_lost = on_lost
+        self._waiting: dict[int, Future[Any]] = {}
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+        self._closed = False
+        self._sock = _connect_or_start(data)
+        self._thread = threading.Thread(target=self._receive, name="shim-link", daemon=True)
+        self._thread.start()
+
+    def call(self, op: str, **arguments: Any) -> Any:
+        """Ask the shim and wait for its answer.
+
+        Raises:
+            RetryableError: the connection is gone or the answer is overdue.
+            TerminalError: the shim refused.
+        """
+        number = next(self._numbers)
+        future: Future[Any] = Future()
+        message = protocol.encode({"id": number, "op": op, **arguments})
+        with self._lock:
+            if self._closed:
+                raise RetryableError("the shim is away")
+            self._waiting[number] = future
+            try:
+                protocol.send(self._sock, message)
+            except OSError as error:
+                del self._waiting[number]
+                raise RetryableError(f"the shim is away: {error}") from error
+        try:
+            return future.result(CALL_TIMEOUT)
+        except FutureTimeoutError:
+            self._waiting.pop(number, None)
+            raise RetryableError(f"the shim did not answer '{op}' in {CALL_TIMEOUT:g}s") from None
+
+    def close(self) -> None:
+        """Hang up; the shim and its children go on."""
+        with self._lock:
+            already, self._closed = self._closed, True
+        if not already:
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RDWR)
+        if threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _receive(self) -> None:
+        try:
+            while (message := protocol.receive(self._sock)) is not None:
+                if "event" in message:
+                    self._on_event(message)
+                elif (future := self._waiting.pop(message["id"], None)) is not None:
+                    _settle(future, message)
+        except OSError:
+            pass  # The other end died: told below.
+        with self._lock:
+            lost, self._closed = not self._closed, True
+            self._sock.close()
+            waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            future.set_exception(RetryableError("the shim went away"))
+        if lost:
+            self._on_lost()
+
+
+def _settle(future: Future[Any], message: dict[str, Any]) -> None:
+    if "error" in message:
+        future.set_exception(TerminalError(f"the shim refused: {message['error']}"))
+    else:
+        future.set_result(message["ok"])
+
+
+def _connect_or_start(data: Path) -> socket.socket:
+    deadline = time.monotonic() + _CONNECT_TIMEOUT
+    while True:
+        try:
+            return _connect(data)
+        except (FileNotFoundError, ConnectionRefusedError):
+            start_shim(data)
+        if time.monotonic() > deadline:
+            raise RetryableError(f"the shim did not start; see {data / 'shim.log'}")
+        time.sleep(0.005)
+
+
+def _connect(data: Path) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        with protocol.SocketPath(data) as path:
+            sock.connect(path)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def start_shim(data: Path) -> None:
+    """Start a shim for a data directory, in a session of its own, out of reach of our signals.
+
+    The process that is started here forks the shim once its socket listens, and ends.
+    """
+    root = str(Path(flow_operator.__file__).parent.parent)
+    with (data / "shim.log").open("ab") as log:
+        subprocess.run(
+            [sys.executable, "-I", "-S", "-c", _BOOT, root, str(data)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={key: value for key, value in os.environ.items() if key in ("PATH", "LANG")},
+            timeout=_CONNECT_TIMEOUT,
+            check=False,
+        )

@@ -1,0 +1,131 @@
+"""What the operator was told at its start, and where it keeps its files."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+DEFAULT_URL = "http://127.0.0.1:8710"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The data directory.
+
+    ============== =======================================================
+    ``flows/``     desired state, one YAML document per flow
+    ``runs/``      launch intents and what backoff needs, one file per flow
+    ``logs/``      what steps print: ``FLOW/REPLICA/STEP.log``
+    ``work/``      one directory per flow for its own use (``FLOW_DATA``)
+    ``lock``       held by the operator; names its holder
+    ``format``     the version of this layout
+    ============== =======================================================
+    """
+
+    root: Path
+
+    @property
+    def flows(self) -> Path:
+        """Desired state."""
+        return self.root / "flows"
+
+    @property
+    def runs(self) -> Path:
+        """Launch intents."""
+        return self.root / "runs"
+
+    @property
+    def lock(self) -> Path:
+        """The lock file."""
+        return self.root / "lock"
+
+    @property
+    def folder_state(self) -> Path:
+        """What the manifest folder last applied."""
+        return self.root / "folder.json"
+
+    def log_file(self, flow_id: str, replica: int, step: str) -> Path:
+        """Where a step's output goes."""
+        return self.root / "logs" / flow_id / str(replica) / f"{step}.log"
+
+    def work_dir(self, flow_id: str) -> Path:
+        """The directory that a flow may use as it likes."""
+        return self.root / "work" / flow_id
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the API listens.
+
+    Attributes:
+        host: name or address; empty for a unix socket.
+        port: 0 lets the kernel choose.
+        prefix: path under which everything is served, without a final slash.
+        unix: path of a unix socket instead.
+    """
+
+    host: str = ""
+    port: int = 0
+    prefix: str = ""
+    unix: Path | None = None
+
+    @classmethod
+    def parse(cls, listen: str | None, app_url: str) -> Address:
+        """From ``--listen`` (``HOST:PORT`` or ``unix:PATH``), else from the base URL.
+
+        Raises:
+            ValueError: with a sentence that names the bad part.
+        """
+        url = urlsplit(app_url)
+        if url.scheme not in ("http", "http+unix") or (url.scheme == "http" and not url.hostname):
+            raise ValueError(f"app_url must look like {DEFAULT_URL}, not {app_url!r}")
+        prefix = url.path.rstrip("/")
+        if listen is None:
+            return cls(url.hostname or "", 80 if url.port is None else url.port, prefix)
+        if listen.startswith("unix:"):
+            return cls(prefix=prefix, unix=Path(listen.removeprefix("unix:")))
+        host, separator, port = listen.rpartition(":")
+        if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+            raise ValueError(f"--listen must be HOST:PORT or unix:PATH, not {listen!r}")
+        return cls(host.strip("[]") or "0.0.0.0", int(port), prefix)  # noqa: S104 - refused unless --insecure
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.unix is not None or self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def url(self) -> str:
+        """The base URL for people."""
+        if self.unix is not None:
+            return f"unix:{self.unix}"
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}{self.prefix}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that ``flowd`` was told, read once.
+
+    Attributes:
+        manifests: the watched folder, if any.
+        prune: whether flows whose file has gone are removed: ``auto`` holds back when so much
+            goes at once that it looks like an accident.
+        insecure: serve beyond this machine although nobody is asked who they are.
+    """
+
+    layout: Layout
+    address: Address
+    manifests: Path | None = None
+    log_level: str = "info"
+    log_format: Literal["text", "json"] = "text"
+    prune: Literal["auto", "always", "never"] = "auto"
+    insecure: bool = False

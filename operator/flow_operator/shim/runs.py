@@ -1,0 +1,259 @@
+"""What the shim keeps: runs, their steps and the pipes between them."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import stat
+import struct
+import termios
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from flow_operator.shim.spawn import SpawnError, spawn
+
+_INT = struct.calcsize("i")
+
+
+class Pipe:
+    """A pipe of which the shim holds both ends, so that neither neighbour's death breaks it."""
+
+    def __init__(self, read: int, write: int) -> None:
+        self.read = read
+        self.write = write
+
+    @classmethod
+    def fresh(cls) -> Pipe:
+        """A new pipe."""
+        return cls(*os.pipe2(os.O_CLOEXEC))
+
+    @classmethod
+    def reopened(cls, path: str) -> Pipe | None:
+        """Both ends of the pipe that a living process holds as ``/proc/PID/fd/N``, if it is one."""
+        try:
+            if not stat.S_ISFIFO(os.stat(path).st_mode):
+                return None
+            # The reading end first: opening the other one asks for a reader.
+            ends = [
+                os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
+                for mode in (os.O_RDONLY, os.O_WRONLY)
+            ]
+        except OSError:
+            return None
+        for end in ends:
+            fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) & ~os.O_NONBLOCK)
+        return cls(*ends)
+
+    def close_write(self) -> None:
+        """Let the reader see the end of file once all writers are gone."""
+        if self.write >= 0:
+            os.close(self.write)
+            self.write = -1
+
+    def close_read(self) -> None:
+        """Let the writer see a broken pipe once all readers are gone."""
+        if self.read >= 0:
+            os.close(self.read)
+            self.read = -1
+
+    def bytes(self) -> int:
+        """Bytes that were written and not yet read."""
+        end = self.read if self.read >= 0 else self.write
+        if end < 0:
+            return 0
+        size: int = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, b"\0" * _INT))[0]
+        return size
+
+
+class Step:
+    """One step of a run: its present process, or how the last one ended."""
+
+    def __init__(self) -> None:
+        self.attempt = 0
+        self.pid = 0
+        self.start = 0
+        self.pidfd = -1
+        self.ended = False
+        self.exit: dict[str, Any] | None = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process has not been reaped."""
+        return self.pid > 0 and self.exit is None
+
+    def left(self, reason: str, code: int | None, number: int | None, detail: str = "") -> None:
+        """Record how the process ended; ``code`` and signal ``number`` as waitpid tells them."""
+        self.exit = {
+            "reason": reason,
+            "code": code,
+            "signal": number,
+            "detail": detail,
+            "at": time.monotonic(),
+            "wall": time.time(),
+        }
+        if self.pidfd >= 0:
+            os.close(self.pidfd)
+            self.pidfd = -1
+
+
+class Run:
+    """One instance of a flow: its steps and the pipes that join them."""
+
+    def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
+        self.run = run
+        self.labels = dict(labels)
+        self.seq = 0
+        self.steps = [Step() for _ in range(count)]
+        self.pipes = [Pipe.fresh() for _ in range(count - 1)]
+
+    def launch(self, index: int, attempt: int, spec: Mapping[str, Any], env: dict[str, str]) -> bool:
+        """Start a step unless it was already; returns whether there is a new process.
+
+        A step that cannot be started counts as one that exited, with reason ``SpawnFailed``.
+        """
+        step = self.steps[index]
+        if attempt <= step.attempt or step.alive or step.ended:
+            return False
+        step.attempt = attempt
+        step.exit = None
+        step.pid = 0
+        try:
+            step.pid = self._spawn(index, spec, env)
+        except (SpawnError, OSError) as error:
+            step.left("SpawnFailed", None, None, str(error))
+            return False
+        step.start = start_time(step.pid)
+        return True
+
+    def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> int:
+        log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            first, last = index == 0, index == len(self.steps) - 1
+            stdin = null if first else self.pipes[index - 1].read
+            stdout = log if last else self.pipes[index].write
+            return spawn(spec, env, (stdin, stdout, log))
+        finally:
+            os.close(log)
+            os.close(null)
+
+    def adopt(self, known: list[dict[str, Any]]) -> None:
+        """Take over processes that another shim started: pipes through /proc, exits by pidfd."""
+        for index, (step, process) in enumerate(zip(self.steps, known, strict=True)):
+            step.attempt = process["attempt"]
+            self._take(step, process)
+            if index + 1 < len(self.steps):
+                self._hold_again(index, process, known[index + 1])
+        for index, process in enumerate(known):
+            if process["ended"]:
+                self.end(index)
+
+    def _take(self, step: Step, process: Mapping[str, Any]) -> None:
+        pid = process["pid"]
+        step.pid, step.start = pid, process["start"]
+        try:
+            step.pidfd = os.pidfd_open(pid) if pid else -1
+        except OSError:
+            step.pidfd = -1
+        # The descriptor first, then the check: from then on the pid cannot become another's.
+        if step.pidfd < 0 or start_time(pid) != step.start:
+            step.left("ExitUnknown", None, None, "ended while no shim was watching")
+
+    def _hold_again(self, index: int, writer: Mapping[str, Any], reader: Mapping[str, Any]) -> None:
+        ends = [(writer, self.steps[index], 1), (reader, self.steps[index + 1], 0)]
+        for process, step, descriptor in ends:
+            if step.exit is None:
+                pipe = Pipe.reopened(f"/proc/{process['pid']}/fd/{descriptor}")
+                if pipe is not None:
+                    self.pipes[index].close_read()
+                    self.pipes[index].close_write()
+                    self.pipes[index] = pipe
+                    return
+
+    def end(self, index: int) -> None:
+        """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
+        self.steps[index].ended = True
+        if index > 0:
+            self.pipes[index - 1].close_read()
+        if index < len(self.pipes):
+            self.pipes[index].close_write()
+
+    def signal(self, indexes: list[int], number: int) -> None:
+        """Signal the process groups of those steps that live.
+
+        A child that was not reaped keeps its pid, and a pidfd keeps an adopted one's, so no
+        other process can be hit.
+        """
+        for index in indexes:
+            step = self.steps[index]
+            if step.alive:
+                try:
+                    os.killpg(step.pid, number)
+                except (ProcessLookupError, PermissionError):
+                    _signal_leader(step, number)
+
+    def close(self) -> None:
+        """Give the pipes back."""
+        for pipe in self.pipes:
+            pipe.close_read()
+            pipe.close_write()
+
+    @property
+    def alive(self) -> bool:
+        """Whether any step has a process."""
+        return any(step.alive for step in self.steps)
+
+    def state(self) -> dict[str, Any]:
+        """The run as it is told to the operator; ``seq`` grows, so that the newest is known."""
+        self.seq += 1
+        return {
+            "run": self.run,
+            "seq": self.seq,
+            "labels": self.labels,
+            "steps": [
+                {
+                    "attempt": step.attempt,
+                    "pid": step.pid if step.alive else 0,
+                    "start": step.start,
+                    "ended": step.ended,
+                    "exit": step.exit,
+                    "input": self.pipes[index - 1].bytes() if index and not step.alive else 0,
+                }
+                for index, step in enumerate(self.steps)
+            ],
+        }
+
+    def in_flight(self) -> list[int]:
+        """Bytes in the pipe before each step; 0 for the first."""
+        return [0, *(pipe.bytes() for pipe in self.pipes)]
+
+
+def _signal_leader(step: Step, number: int) -> None:
+    try:
+        os.kill(step.pid, number)
+    except (ProcessLookupError, PermissionError):
+        pass  # A zombie that changed its owner, or one that is just being reaped.
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in clock ticks since boot (proc(5), stat field 22); 0 if it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return int(file.read().rpartition(b")")[2].split()[19])
+    except (OSError, IndexError):
+        return 0
+
+
+def exit_of(status: int) -> tuple[str, int | None, int | None]:
+    """(reason, code, signal) of a status from waitpid."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return ("Completed" if code == 0 else "Error"), code, None
+    return "Signaled", None, -code
+
+
+def signal_number(name: str) -> int:
+    """The number of ``SIGTERM`` and its like."""
+    return int(signal.Signals[name])

@@ -1,0 +1,78 @@
+"""Packaging of flow-operator.
+
+The sources stand under ``operator/``, which is a source root and not a package: a package of
+that name would shadow the standard library's ``operator`` module.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"$',
+    (HERE / "operator/flow_operator/__init__.py").read_text(encoding="utf-8"),
+    re.MULTILINE,
+).group(1)
+
+TEST = [
+    "hypothesis>=6.100,<7",
+    "import-linter>=2.1,<3",
+    "pytest>=8.2,<10",
+    "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.6,<4",
+]
+
+setup(
+    name="flow-operator",
+    version=VERSION,
+    description="Runs data flows declaratively: drains, supervises, adopts, and tells what it sees.",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    package_dir={"": "operator"},
+    packages=find_packages(where="operator"),
+    package_data={"flow_operator": ["py.typed"]},
+    install_requires=[
+        "bottle>=0.13,<0.14",
+        "click>=8.1,<9",
+        "httpx>=0.27,<0.29",
+        "jsonschema>=4.21,<5",
+        "msgspec>=0.19,<1",
+        "pyyaml>=6.0.1,<7",
+        "rich>=13.7,<16",
+        "structlog>=24.1,<27",
+        "tenacity>=9.0,<10",
+        "waitress>=3.0.1,<4",
+        "watchdog>=4.0,<8",
+    ],
+    extras_require={
+        "container": ["docker>=7.1,<8"],
+        "kubernetes": ["kubernetes>=30"],
+        "test": TEST,
+        "dev": [
+            *TEST,
+            "mypy>=1.11,<3",
+            "ruff>=0.6,<1",
+            "types-PyYAML>=6.0.12",
+            "types-jsonschema>=4.21",
+        ],
+    },
+    entry_points={
+        "console_scripts": [
+            "flowd = flow_operator.flowd:main",
+            "flowctl = flow_operator.flowctl.main:main",
+        ]
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "License :: OSI Approved :: Apache Software License",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+)
