@@ -150,13 +150,15 @@ def _schema_faults(data: Any) -> list[tuple[str, str]]:
 
 def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
     pointer = "".join(f"/{escape(str(token))}" for token in error.absolute_path)
-    value, rule = error.instance, error.validator_value
+    value: Any = error.instance
+    rule: Any = error.validator_value
+    schema: Any = error.schema
     match error.validator:
         case "anyOf":
             for inner in _likely_branch(error):
                 yield from _explain(inner)
         case "additionalProperties":
-            yield from _unknown_keys(pointer, value, error.schema)
+            yield from _unknown_keys(pointer, value, schema)
         case "required":
             missing = [name for name in rule if name not in value]
             yield from ((pointer, f"'{name}' is missing") for name in missing)
@@ -168,7 +170,7 @@ def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
             names = [branch["required"][0] for branch in rule]
             yield pointer, f"must have exactly one of {', '.join(names)}"
         case "pattern":
-            hint = error.schema.get("description", f"must match {rule}")
+            hint = schema.get("description", f"must match {rule}")
             yield pointer, f"{value!r} does not fit: {hint}"
         case "minItems" | "minLength":
             yield pointer, "must not be empty"

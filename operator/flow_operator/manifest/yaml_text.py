@@ -35,7 +35,7 @@ _SPECIAL = frozenset("0123456789+-.~nNtTfF")
 
 
 class _Refusal(Exception):  # noqa: N818 - never leaves this module
-    def __init__(self, detail: str, mark: yaml.Mark | None) -> None:
+    def __init__(self, detail: str, mark: Any) -> None:
         self.detail = detail
         self.mark = mark
 
@@ -79,7 +79,7 @@ def _syntax_fault(error: yaml.YAMLError, source: SourceText) -> Fault:
     return Fault(f"not valid YAML: {error}", "", None, None, source.file)
 
 
-def _place(mark: yaml.Mark | None) -> tuple[int | None, int | None]:
+def _place(mark: Any) -> tuple[int | None, int | None]:
     return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
@@ -209,7 +209,8 @@ class _Builder:
 
 
 def _mark_place(event: yaml.Event) -> tuple[int, int]:
-    return event.start_mark.line + 1, event.start_mark.column + 1
+    mark: Any = event.start_mark
+    return mark.line + 1, mark.column + 1
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:
@@ -276,7 +277,9 @@ class _Dumper(yaml.CSafeDumper):
 # The dumper quotes a text that its own (YAML 1.1) resolver takes for something else. These are
 # what only YAML 1.2 does.
 _Dumper.add_implicit_resolver(_CORE + "float", _FLOAT, list("-+.0123456789"))
-_Dumper.add_implicit_resolver(_CORE + "int", re.compile(r"[-+]?[0-9]+|0o[0-7]+"), list("-+0123456789"))
+_Dumper.add_implicit_resolver(
+    _CORE + "int", re.compile(r"[-+]?[0-9]+|0o[0-7]+"), list("-+0123456789")
+)
 
 
 def _represent_str(dumper: yaml.CSafeDumper, text: str) -> yaml.ScalarNode:

@@ -14,7 +14,7 @@ from msgspec import Meta, Struct, field
 
 from flow_operator.model.units import Duration, duration
 
-API_VERSION = "flow-operator.dev/v1"
+API_VERSION: Literal["flow-operator.dev/v1"] = "flow-operator.dev/v1"
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$(?!\n)"
 """A DNS label of at most 52 characters, so that it can also name a Kubernetes workload.
@@ -42,7 +42,7 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
     """Base of every part of a document: immutable, and an unknown key is an error."""
 
 
-class Metadata(Part):
+class Metadata(Part, frozen=True):
     """Who the flow is."""
 
     name: Name
@@ -50,13 +50,13 @@ class Metadata(Part):
     annotations: dict[str, Any] = {}
 
 
-class FileReference(Part):
+class FileReference(Part, frozen=True):
     """A value that is read from a file each time a step starts."""
 
     file: Annotated[Text, Meta(min_length=1, description="Path; relative to the working dir.")]
 
 
-class EnvVar(Part):
+class EnvVar(Part, frozen=True):
     """One environment variable: either ``value`` or ``valueFrom``."""
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
@@ -64,13 +64,13 @@ class EnvVar(Part):
     value_from: FileReference | None = None
 
 
-class ExecAction(Part):
+class ExecAction(Part, frozen=True):
     """A check that succeeds when the command exits 0."""
 
     command: Annotated[tuple[Argument, ...], Meta(min_length=1)]
 
 
-class HttpGetAction(Part):
+class HttpGetAction(Part, frozen=True):
     """A check that succeeds on an HTTP status of 200 to 399."""
 
     port: Port
@@ -78,14 +78,14 @@ class HttpGetAction(Part):
     host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
 
 
-class TcpSocketAction(Part):
+class TcpSocketAction(Part, frozen=True):
     """A check that succeeds when the port accepts a connection."""
 
     port: Port
     host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
 
 
-class Probe(Part):
+class Probe(Part, frozen=True):
     """A periodic check: exactly one of ``exec``, ``httpGet`` and ``tcpSocket``."""
 
     exec: ExecAction | None = None
@@ -98,19 +98,21 @@ class Probe(Part):
     failure_threshold: Count = 3
 
 
-class Limits(Part):
+class Limits(Part, frozen=True):
     """Hard limits of each process of a step."""
 
-    open_files: Annotated[int, Meta(ge=16, le=1_048_576, description="RLIMIT_NOFILE.")] | None = None
+    open_files: Annotated[int, Meta(ge=16, le=1_048_576, description="RLIMIT_NOFILE.")] | None = (
+        None
+    )
 
 
-class Resources(Part):
+class Resources(Part, frozen=True):
     """What a step may use."""
 
     limits: Limits = Limits()
 
 
-class Step(Part):
+class Step(Part, frozen=True):
     """One long-running command of the pipe: exactly one of ``command`` and ``script``."""
 
     name: Name
@@ -131,14 +133,14 @@ class Step(Part):
         return self.command or ("/bin/sh", "-c", self.script or "")
 
 
-class Dependency(Part):
+class Dependency(Part, frozen=True):
     """Another flow that must have come so far before this one starts."""
 
     name: Name
     condition: Literal["Started", "Ready", "Completed"] = "Started"
 
 
-class Backoff(Part):
+class Backoff(Part, frozen=True):
     """Delays between restarts: ``initial * factor**n``, at most ``max``, spread by ``jitter``."""
 
     initial: Duration = duration("1s")
@@ -147,7 +149,7 @@ class Backoff(Part):
     jitter: Annotated[float, Meta(ge=0, le=1)] = 0.1
 
 
-class Restart(Part):
+class Restart(Part, frozen=True):
     """What happens when a step exits by itself.
 
     The first restart after a healthy spell is immediate; those that follow back off.
@@ -160,7 +162,7 @@ class Restart(Part):
     max_restarts: Annotated[int, Meta(ge=0)] | None = None
 
 
-class Stop(Part):
+class Stop(Part, frozen=True):
     """How a soft stop goes: ``drain`` ends the source first, ``signal`` ends all steps at once."""
 
     signal: Signal = "SIGTERM"
@@ -168,13 +170,13 @@ class Stop(Part):
     timeout: Duration = duration("30s")
 
 
-class Pause(Part):
+class Pause(Part, frozen=True):
     """How a pause goes: ``freeze`` stops every process where it is; memory is kept."""
 
     mode: Literal["freeze"] = "freeze"
 
 
-class Update(Part):
+class Update(Part, frozen=True):
     """How a change of the steps reaches a running flow.
 
     ``Restart`` drains and starts again; ``OnDelete`` waits for the next stop.
@@ -183,7 +185,7 @@ class Update(Part):
     strategy: Literal["Restart", "OnDelete"] = "Restart"
 
 
-class Spec(Part):
+class Spec(Part, frozen=True):
     """What is wanted."""
 
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
@@ -198,7 +200,7 @@ class Spec(Part):
     update: Update = Update()
 
 
-class Flow(Part):
+class Flow(Part, frozen=True):
     """One desired-state document."""
 
     metadata: Metadata

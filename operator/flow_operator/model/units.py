@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-DURATION_PATTERN = r"^(?=.)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+ms)?$(?!\n)"
+DURATION_PATTERN = (
+    r"^(?=.)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+ms)?$(?!\n)"
+)
 """Parts from large to small, as in ``1h30m`` or ``500ms``."""
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}

@@ -190,7 +190,9 @@ class Runner(Protocol):
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """What each step uses, by run id, for those runs that could be asked."""
 
-    def check(self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float) -> CheckResult:
+    def check(
+        self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
+    ) -> CheckResult:
         """Run a command beside a step, in its surroundings, for at most ``timeout`` seconds."""
 
     def close(self, *, final: bool) -> None:

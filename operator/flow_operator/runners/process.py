@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
 import threading
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
+from signal import Signals
 from typing import Any
 
 import msgspec
+import structlog
 
-from flow_operator.errors import RetryableError, TerminalError
+from flow_operator.backoff import retry_transient
+from flow_operator.errors import RetryableError, RunnerError, TerminalError
 from flow_operator.model.flow import Step
 from flow_operator.runners.base import (
     Capabilities,
@@ -32,6 +34,8 @@ from flow_operator.runners.procfs import descendants, read_proc, run_of, scan, s
 from flow_operator.runners.shim_link import ShimLink
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
+
+log = structlog.get_logger("process-runner")
 
 _PRIVATE = ("FLOWD_", "FLOW_")
 """Variables of the operator that are none of a step's business."""
@@ -70,6 +74,7 @@ class ProcessRunner:
         self._shim_pid = 0
         self._census: Census | None = None
         self._closed = False
+        self._closing = threading.Event()
         self._base_env = {
             key: value
             for key, value in os.environ.items()
@@ -90,26 +95,36 @@ class ProcessRunner:
         self._connect()
 
     def _connect(self) -> None:
+        """Connect to the shim, or start one.
+
+        Raises:
+            RetryableError: there is no shim to be had now.
+            TerminalError: the running shim speaks another version.
+        """
         link = ShimLink(self._layout.root, self._event, self._lost)
-        hello = link.call("hello", env=self._base_env)
-        if hello["version"] != protocol.VERSION:
+        try:
+            hello = link.call("hello", env=self._base_env)
+            if hello["version"] != protocol.VERSION:
+                raise TerminalError(  # noqa: TRY301
+                    f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, "
+                    f"this operator {protocol.VERSION}: stop the flows with the operator that "
+                    "started it"
+                )
+        except RunnerError:
             link.close()
-            raise TerminalError(
-                f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, this "
-                f"operator {protocol.VERSION}: stop the flows with the operator that started it"
-            )
+            raise
         with self._lock:
             self._shim_pid = hello["pid"]
             self._link = link
             for state in hello["runs"]:
                 self._take(state)
 
-    def _lost(self) -> None:
+    def _lost(self, link: ShimLink) -> None:
         """The shim is gone: start another, and let it take over what still lives."""
         with self._lock:
-            self._link = None
-            if self._closed:
+            if self._closed or link is not self._link:
                 return
+            self._link = None
             handles = [
                 Handle(
                     name,
@@ -121,8 +136,10 @@ class ProcessRunner:
                 for name, run in self._runs.items()
             ]
             for run in self._runs.values():
-                run.state["seq"] = 0  # the next shim counts from the start
-        self._connect()
+                run.state["seq"] = 0  # The next shim counts from the start.
+        log.warning("shim lost", pid=self._shim_pid, runs=len(handles))
+        retry_transient(self._connect, self._closing)
+        log.info("shim started", pid=self._shim_pid)
         self.recover(handles)
         with self._lock:
             flow_ids = set(self._by_flow)
@@ -150,6 +167,7 @@ class ProcessRunner:
             link = self._link
         if already:
             return
+        self._closing.set()
         if self._census is not None:
             self._census.close()
         if link is not None:
@@ -270,7 +288,7 @@ class ProcessRunner:
 
     def sweep(self, run: str, name: str | None) -> None:
         """Have the census look for leftovers."""
-        self._want(run, "sweep", signal.Signals[name] if name else None)
+        self._want(run, "sweep", Signals[name] if name else None)
 
     def freeze(self, run: str) -> None:
         """Have the census stop every process of the run."""
@@ -280,7 +298,7 @@ class ProcessRunner:
         """Have the census let every process of the run go on."""
         self._want(run, "thaw")
 
-    def _want(self, name: str, kind: Kind, number: signal.Signals | None = None) -> None:
+    def _want(self, name: str, kind: Kind, number: Signals | None = None) -> None:
         with self._lock:
             run = self._runs.get(name)
             if run is None or (kind == "sweep" and run.gone):
@@ -320,7 +338,9 @@ class ProcessRunner:
             if name in in_flight
         }
 
-    def check(self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float) -> CheckResult:
+    def check(
+        self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
+    ) -> CheckResult:
         """Have the shim run a command with a step's environment and directory."""
         tag = uuid.uuid4().hex
         future: Future[dict[str, Any]] = Future()

@@ -42,7 +42,7 @@ class ShimLink:
         self,
         data: Path,
         on_event: Callable[[dict[str, Any]], None],
-        on_lost: Callable[[], None],
+        on_lost: Callable[[ShimLink], None],
     ) -> None:
         self._on_event = on_event
         self._on_lost = on_lost
@@ -105,7 +105,7 @@ class ShimLink:
         for future in waiting.values():
             future.set_exception(RetryableError("the shim went away"))
         if lost:
-            self._on_lost()
+            self._on_lost(self)
 
 
 def _settle(future: Future[Any], message: dict[str, Any]) -> None:

@@ -56,9 +56,7 @@ def receive(sock: socket.socket) -> dict[str, Any] | None:
         BlockingIOError: a non-blocking socket has nothing to read.
         OSError: the connection is gone.
     """
-    data, descriptors, _, _ = socket.recv_fds(
-        sock, _MAX_PACKET + 1, 1, socket.MSG_CMSG_CLOEXEC
-    )
+    data, descriptors, _, _ = socket.recv_fds(sock, _MAX_PACKET + 1, 1, socket.MSG_CMSG_CLOEXEC)
     if not data:
         return None
     if descriptors:

@@ -108,7 +108,9 @@ class Run:
         self.steps = [Step() for _ in range(count)]
         self.pipes = [Pipe.fresh() for _ in range(count - 1)]
 
-    def launch(self, index: int, attempt: int, spec: Mapping[str, Any], env: dict[str, str]) -> bool:
+    def launch(
+        self, index: int, attempt: int, spec: Mapping[str, Any], env: dict[str, str]
+    ) -> bool:
         """Start a step unless it was already; returns whether there is a new process.
 
         A step that cannot be started counts as one that exited, with reason ``SpawnFailed``.

@@ -1,0 +1,66 @@
+"""Putting the application together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from bottle import Bottle
+
+from flow_operator import __version__
+from flow_operator.api import commands, events, flows, health, logs, manifests, status
+from flow_operator.api.errors import ProblemPlugin, bottle_error
+from flow_operator.api.guard import Guard
+from flow_operator.api.http import json_response
+from flow_operator.board import Board
+from flow_operator.figures import Figures
+from flow_operator.settings import Layout
+from flow_operator.store import Desired, Store
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the API needs of the rest.
+
+    Attributes:
+        ready: tells whether every flow has been taken back and is being looked after.
+        folder: describes the manifest folder, for ``GET /manifests``.
+        prune: confirms a held prune; returns the ids of the flows that go.
+        hosts: the values of the Host header that are served; None serves all.
+        closing: set when the server ends, so that streams end too.
+    """
+
+    store: Store
+    desired: Desired
+    board: Board
+    figures: Figures
+    layout: Layout
+    ready: Callable[[], bool]
+    folder: Callable[[], dict[str, Any]]
+    prune: Callable[[], list[str]]
+    hosts: frozenset[str] | None = None
+    prefix: str = ""
+    closing: Event = field(default_factory=Event)
+
+
+def create_app(services: Services) -> Callable[..., Any]:
+    """The whole API as one WSGI application."""
+    app = Bottle()
+    app.default_error_handler = bottle_error
+    app.install(ProblemPlugin())
+    for resource in (flows, status, commands, logs, events, manifests, health):
+        resource.add_routes(app, services)
+
+    @app.get("/")
+    def index() -> Any:
+        return json_response(
+            {
+                "name": "flow-operator",
+                "version": __version__,
+                "links": ["/flows", "/flows/status", "/events", "/manifests", "/livez", "/readyz"],
+            }
+        )
+
+    return Guard(app, services.hosts, services.prefix)

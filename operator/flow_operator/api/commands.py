@@ -1,0 +1,123 @@
+"""``/flows/commands``: start, stop, pause, resume, restart."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import msgspec
+from bottle import Bottle, HTTPResponse
+from msgspec import Meta, Struct
+
+from flow_operator.api.http import json_body, json_response, query_number
+from flow_operator.api.status import status_of
+from flow_operator.errors import Fault, InvalidError
+from flow_operator.model.status import TERMINAL
+
+if TYPE_CHECKING:
+    from flow_operator.api.app import Services
+
+DEFAULT_WAIT = 10.0
+LONGEST_WAIT = 600.0
+"""Seconds a command waits for the states to be reached."""
+
+MAX_WAITING = 32
+"""Commands that wait at once; further ones answer at once with what is observed then."""
+
+_DONE = {
+    "start": "Flows started",
+    "stop": "Flows stopped",
+    "pause": "Flows paused",
+    "resume": "Flows resumed",
+    "restart": "Flows restarted",
+}
+
+
+class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a command.
+
+    Attributes:
+        flow_ids: left out means all flows.
+        type: of a stop: 0 soft, 1 hard.
+    """
+
+    command: Literal["start", "stop", "pause", "resume", "restart"]
+    flow_ids: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
+    type: Literal[0, 1] | None = None
+
+
+def add_routes(app: Bottle, services: Services) -> None:
+    """Add this resource's routes."""
+    waiting = threading.BoundedSemaphore(MAX_WAITING)
+
+    @app.route("/flows/commands", method="PATCH")
+    def command_flows() -> HTTPResponse:
+        timeout = query_number("timeout", DEFAULT_WAIT, LONGEST_WAIT)
+        asked = _request(json_body())
+        ended = frozenset(
+            flow_id for flow_id, status in services.board.all().items() if status.status in TERMINAL
+        )
+        flow_ids = services.desired.command(
+            asked.command, asked.flow_ids, hard=asked.type == 1, ended=ended
+        )
+        if timeout and waiting.acquire(blocking=False):
+            try:
+                _wait(services, flow_ids, timeout)
+            finally:
+                waiting.release()
+        details = [{"flow_id": name, "status": _observed(services, name)} for name in flow_ids]
+        return json_response({"status": _DONE[asked.command], "details": details})
+
+
+def _request(body: object) -> CommandRequest:
+    """Check a command.
+
+    Raises:
+        InvalidError: telling what is wrong with it.
+    """
+    if isinstance(body, dict) and body.get("flow_ids") == []:
+        said = "the array is empty; leave flow_ids out to command all flows"
+        raise InvalidError([Fault(said, "/flow_ids")])
+    if isinstance(body, dict) and body.get("flow_ids", ()) is None:
+        raise InvalidError([Fault("must be an array of ids; leave it out for all", "/flow_ids")])
+    if isinstance(body, dict) and isinstance(body.get("command"), str):
+        command = body["command"]
+        if command not in _DONE:
+            said = f"unknown command '{command}': use one of {', '.join(_DONE)}"
+            raise InvalidError([Fault(said, "/command")])
+    if isinstance(body, dict) and isinstance(body.get("type"), bool):
+        raise InvalidError([Fault("must be 0 (soft) or 1 (hard)", "/type")])
+    try:
+        asked = msgspec.convert(body, CommandRequest)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$.")
+        raise InvalidError([Fault(detail, f"/{path.rstrip('`')}" if path else "")]) from None
+    if asked.type is not None and asked.command != "stop":
+        raise InvalidError([Fault(f"'{asked.command}' takes no type; only stop does", "/type")])
+    return asked
+
+
+def _wait(services: Services, flow_ids: list[str], timeout: float) -> None:
+    """Until every flow is where it was told to go, or time is up, or the server ends."""
+    generations = {
+        record.flow_id: record.generation
+        for record in map(services.store.get, flow_ids)
+        if record is not None
+    }
+    left = set(generations)
+
+    def reached() -> bool:
+        for flow_id in list(left):
+            status = services.board.get(flow_id)
+            current = status is not None and status.generation >= generations[flow_id]
+            settled = status is not None and current and status.settled
+            if settled or services.store.get(flow_id) is None:
+                left.discard(flow_id)
+        return not left or services.closing.is_set()
+
+    services.board.wait(reached, timeout)
+
+
+def _observed(services: Services, flow_id: str) -> str:
+    status = status_of(services, flow_id)
+    return status.status if status is not None else "stopped"

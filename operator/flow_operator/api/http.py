@@ -1,0 +1,108 @@
+"""Requests in, responses out: what every resource needs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from bottle import HTTPResponse, request
+
+from flow_operator.errors import Fault, InvalidError
+from flow_operator.manifest import parse_json
+
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of a request's body; about ten thousand flows."""
+
+
+class UnsupportedMediaTypeError(Exception):
+    """The body is not declared to be JSON."""
+
+
+class TooLargeError(Exception):
+    """The body is larger than :data:`MAX_BODY`."""
+
+
+def json_response(value: Any, status: int = 200, **headers: str) -> HTTPResponse:
+    """A value as a JSON response; bytes are taken for JSON already."""
+    body = value if isinstance(value, bytes) else msgspec.json.encode(value)
+    named = {name.replace("_", "-"): text for name, text in headers.items()}
+    return HTTPResponse(body, status, **{"Content-Type": "application/json", **named})
+
+
+def json_body() -> Any:
+    """The request's body.
+
+    Raises:
+        UnsupportedMediaTypeError: its content type is not ``application/json``.
+        TooLargeError: it is larger than 8 MiB.
+        InvalidError: it is not one JSON text.
+    """
+    kind, _, _ = request.get_header("Content-Type", "").partition(";")
+    if kind.strip().lower() != "application/json":
+        raise UnsupportedMediaTypeError(kind.strip())
+    if request.content_length > MAX_BODY:
+        raise TooLargeError
+    body = request.environ["wsgi.input"].read(MAX_BODY + 1)
+    if len(body) > MAX_BODY:
+        raise TooLargeError
+    return parse_json(body)
+
+
+def query(name: str, allowed: tuple[str, ...], default: str) -> str:
+    """A query parameter that has few values.
+
+    Raises:
+        InvalidError: it has another.
+    """
+    value: str = _single(name) or default
+    if value not in allowed:
+        raise InvalidError([Fault(f"?{name}= must be one of {', '.join(allowed)}; not {value!r}")])
+    return value
+
+
+def query_flag(name: str) -> bool:
+    """A query parameter that is true or false."""
+    return query(name, ("true", "false", "1", "0"), "false") in ("true", "1")
+
+
+def query_number(name: str, default: float, most: float) -> float:
+    """A query parameter that is a number from 0 to ``most``.
+
+    Raises:
+        InvalidError: it is not.
+    """
+    text = _single(name)
+    if not text:
+        return default
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= most:
+        raise InvalidError([Fault(f"?{name}= must be a number from 0 to {most:g}, not {text!r}")])
+    return value
+
+
+def _single(name: str) -> str:
+    text: str = request.query.getunicode(name) or ""
+    return text
+
+
+def query_text(name: str) -> str | None:
+    """A query parameter as it is; None if it is not given."""
+    return _single(name) or None
+
+
+def if_match() -> int | None:
+    """The resourceVersion of the If-Match header; None if any is fine.
+
+    Raises:
+        InvalidError: it is no version of ours.
+    """
+    text = request.get_header("If-Match", "*").strip()
+    if text == "*":
+        return None
+    digits = text.removeprefix("W/").strip('"')
+    if not digits.isdigit() or len(digits) > 18:  # noqa: PLR2004 - 64 bits
+        raise InvalidError([Fault(f"If-Match must hold an ETag of ours, not {text!r}")])
+    return int(digits)

@@ -1,0 +1,116 @@
+"""The HTTP server: waitress in a thread of its own.
+
+Chosen by measurement over seven others (see docs/design.md): it buffers slow clients in its loop,
+so that they hold no thread, and can be embedded.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from waitress import create_server, wasyncore
+from waitress.channel import HTTPChannel
+from waitress.task import ErrorTask
+
+from flow_operator.api.errors import PROBLEM, problem_body
+from flow_operator.api.http import MAX_BODY
+from flow_operator.settings import Address
+
+THREADS = 96
+"""More than the commands (32) and the streams (32) that may wait at once; an idle thread costs
+about 30 kB."""
+
+CONNECTIONS = 1000
+
+log = structlog.get_logger("server")
+
+
+class _ProblemTask(ErrorTask):
+    """What the server itself refuses (bad syntax, too large), told like everything else."""
+
+    def execute(self) -> None:
+        """Answer, and hang up."""
+        error = self.request.error
+        status = HTTPStatus(error.code)
+        body = problem_body(status, error.body)
+        self.status = f"{status.value} {status.phrase}"
+        self.response_headers.append(("Content-Type", PROBLEM))
+        self.response_headers.append(("Connection", "close"))
+        self.close_on_finish = True
+        self.content_length = len(body)
+        self.write(body)
+
+
+class _Channel(HTTPChannel):
+    error_task_class = _ProblemTask
+
+
+class Server:
+    """Serves an application until closed.
+
+    Args:
+        app: what answers.
+        address: where; it is bound when this returns.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, app: Callable[..., Any], address: Address) -> None:
+        options: dict[str, Any] = {
+            "threads": THREADS,
+            "connection_limit": CONNECTIONS,
+            "channel_timeout": 30,
+            "channel_request_lookahead": 1,
+            "cleanup_interval": 5,
+            "max_request_header_size": 32 * 1024,
+            "max_request_body_size": MAX_BODY,
+            "ident": None,
+            "asyncore_use_poll": True,
+        }
+        if address.unix is not None:
+            address.unix.unlink(missing_ok=True)
+            previous = os.umask(0o177)
+            try:
+                self._server = create_server(
+                    app, unix_socket=str(address.unix), unix_socket_perms="600", **options
+                )
+            finally:
+                os.umask(previous)
+            self.address = address
+        else:
+            host = _one_address(address)
+            self._server = create_server(app, host=host, port=address.port, **options)
+            port = self._server.effective_port
+            self.address = Address(address.host, int(port), address.prefix)
+        self._server.channel_class = _Channel
+        self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
+
+    def start(self) -> None:
+        """Begin to answer."""
+        self._thread.start()
+
+    def _serve(self) -> None:
+        self._server.run()
+
+    def close(self) -> None:
+        """Answer nothing any more."""
+        self._server.task_dispatcher.shutdown(timeout=2)
+        # In the loop's own thread: it looks at the map that this empties.
+        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))  # noqa: SLF001
+        self._thread.join(timeout=5)
+        if self.address.unix is not None:
+            self.address.unix.unlink(missing_ok=True)
+
+
+def _one_address(address: Address) -> str:
+    """The first address of a name: waitress would make a server of another kind for several."""
+    found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    v4_first = sorted(found, key=lambda entry: entry[0] != socket.AF_INET)
+    return str(v4_first[0][4][0])

@@ -1,0 +1,423 @@
+"""The HTTP client of the operator's REST API: one typed method per call.
+
+Everything is synchronous. What an operator sends is given back as plain JSON data, so that a newer
+operator's fields reach the caller; the shapes are those of the REST API's documentation.
+
+::
+
+    FlowError
+    ├── ApiError          the operator answered, and the answer is no
+    └── UnreachableError  nobody answered
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
+
+from flow_operator.errors import Fault, FlowError, InvalidError
+from flow_operator.model.flow import NAME_PATTERN, RESERVED_NAMES
+from flow_operator.settings import DEFAULT_URL
+
+if TYPE_CHECKING:
+    # Where it is used it is imported: that takes longer than all else that flowctl does.
+    import httpx
+
+JsonObject = dict[str, Any]
+"""One decoded JSON object."""
+
+NOT_FOUND = 404
+
+_T = TypeVar("_T")
+_OK = 200
+_CONNECT_SECONDS = 5.0
+_NOT_OURS = "this is not what a flow operator sends; is app_url (or --url) right?"
+
+
+class ApiError(FlowError):
+    """The operator refused, or failed at, a request.
+
+    Attributes:
+        status: the HTTP status, 400 to 599; below 400 if the answer was not the operator's at all.
+        detail: a sentence for people.
+        faults: everything that is wrong with what was sent; pointers start at the body's root.
+    """
+
+    def __init__(self, status: int, detail: str, faults: Sequence[Fault] = ()) -> None:
+        self.status = status
+        self.detail = detail
+        self.faults = tuple(faults)
+        super().__init__(detail)
+
+
+class UnreachableError(FlowError):
+    """No operator answered at ``url``; the request may or may not have been acted upon.
+
+    Attributes:
+        url: the base URL as it was given.
+        reason: why, in a few words.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = url
+        self.reason = reason
+        super().__init__(
+            f"Cannot reach the operator at {url}: {reason}. "
+            "Is flowd running? Is app_url (or --url) right?"
+        )
+
+
+class FlowClient:
+    """A connection to one operator; a context manager, and usable by one thread at a time.
+
+    Every method raises :class:`ApiError` where the operator answers no (the status is named below
+    where it tells something), and :class:`UnreachableError` where there is no answer. Methods that
+    take a ``flow_id`` raise :class:`~flow_operator.errors.InvalidError` before anything is sent if
+    it cannot be one.
+
+    Args:
+        url: base URL: ``http://HOST:PORT/PREFIX``, ``https://...`` or ``unix:PATH``.
+        timeout: seconds that the operator may stay silent.
+        transport: stands in for the network in tests.
+
+    Raises:
+        InvalidError: ``url`` is none of the above.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        timeout: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        import httpx  # noqa: PLC0415
+
+        self.url = url
+        self._seconds = timeout
+        base, socket = _base_url(url)
+        if transport is None:
+            # Only https needs the certificates, which take longer to load than a request takes.
+            # Connecting is tried twice; a request that was sent is never repeated.
+            verify = base.startswith("https:")
+            transport = httpx.HTTPTransport(verify=verify, retries=1, uds=socket)
+        self._http = httpx.Client(base_url=base, timeout=_patience(timeout), transport=transport)
+
+    def __enter__(self) -> Self:
+        """Nothing is sent yet."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the connection."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; twice is fine."""
+        self._http.close()
+
+    # --- configurations ----------------------------------------------------------------------
+
+    def flows(self) -> list[JsonObject]:
+        """Every configuration: manifest documents with a ``flow_id``, sorted by it."""
+        return _expect(self._call("GET", "/flows"), list)
+
+    def flow(self, flow_id: str) -> tuple[JsonObject, str]:
+        """One configuration, and its ETag for ``if_match``.
+
+        Raises:
+            ApiError: 404, there is none of that id.
+        """
+        response = self._send("GET", _path(flow_id))
+        return _expect(_json(response), dict), response.headers.get("etag", "")
+
+    def create(self, documents: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
+        """Add configurations, all or none; returns ``{"flow_id", "status"}`` of each.
+
+        Raises:
+            ApiError: 400, nothing was created; each fault's pointer begins with the document's
+                index, as in ``/0/spec/steps``.
+        """
+        answer = _expect(self._call("POST", "/flows", json=list(documents)), dict)
+        return _expect(answer.get("details"), list)
+
+    def replace(
+        self,
+        flow_id: str,
+        document: Mapping[str, Any],
+        *,
+        if_match: str | None = None,
+        force: bool = False,
+    ) -> JsonObject:
+        """Replace a whole configuration.
+
+        Args:
+            flow_id: of the configuration, which must exist.
+            document: the manifest.
+            if_match: an ETag; only replace the configuration which has it.
+            force: take the flow over from the manifest file that owns it.
+
+        Returns:
+            ``{"flow_id", "change", "generation"}``; ``change`` is ``none``, ``inPlace`` or
+            ``restart``: what it costs the running processes.
+
+        Raises:
+            ApiError: 400 invalid or unknown, 409 owned by a file, 412 the ETag has moved on.
+        """
+        headers = {"If-Match": if_match} if if_match else {}
+        answer = self._call(
+            "PUT", _path(flow_id), json=document, headers=headers, params=_given(force=_flag(force))
+        )
+        return _expect(answer, dict)
+
+    def delete(self, flow_id: str, *, hard: bool = False, force: bool = False) -> None:
+        """Delete a configuration; its processes are drained behind it.
+
+        Args:
+            flow_id: of the configuration.
+            hard: kill the processes instead.
+            force: even though a manifest file owns it.
+
+        Raises:
+            ApiError: 400 unknown, 409 owned by a file.
+        """
+        params = _given(type=1 if hard else None, force=_flag(force))
+        self._call("DELETE", _path(flow_id), params=params)
+
+    # --- status and commands -----------------------------------------------------------------
+
+    def statuses(self) -> dict[str, JsonObject]:
+        """Every flow's status, by flow_id; also of those that were deleted and still stop."""
+        return _expect(self._call("GET", "/flows/status"), dict)
+
+    def status(self, flow_id: str) -> JsonObject:
+        """One flow's status, as it was observed.
+
+        Raises:
+            ApiError: 404, there is no flow of that id.
+        """
+        return _expect(self._call("GET", f"/flows/status/{check_flow_id(flow_id)}"), dict)
+
+    def command(
+        self,
+        command: str,
+        flow_ids: Sequence[str] | None,
+        *,
+        hard: bool = False,
+        timeout: float = 10.0,
+    ) -> dict[str, str]:
+        """Command flows, all or none, and wait for what they do.
+
+        Args:
+            command: start, stop, pause, resume or restart.
+            flow_ids: which; None means every flow. An empty sequence is an error.
+            hard: of a stop: kill instead of drain.
+            timeout: seconds to wait for the wanted states, 0 to 600.
+
+        Returns:
+            The status of each flow as observed when the wait ended, by flow_id.
+
+        Raises:
+            ApiError: 400, an unknown flow or command; nothing was done.
+        """
+        body: JsonObject = {"command": command}
+        if flow_ids is not None:
+            body["flow_ids"] = list(flow_ids)
+        if hard:
+            body["type"] = 1
+        answer = self._call(
+            "PATCH",
+            "/flows/commands",
+            json=body,
+            params={"timeout": f"{timeout:g}"},
+            timeout=_patience(self._seconds + timeout),
+        )
+        details = _expect(_expect(answer, dict).get("details"), list)
+        return {detail["flow_id"]: detail["status"] for detail in details}
+
+    # --- what flows say ----------------------------------------------------------------------
+
+    def logs(
+        self,
+        flow_id: str,
+        *,
+        step: str | None = None,
+        replica: int | None = None,
+        tail: int | None = None,
+        since: str | None = None,
+        follow: bool = False,
+    ) -> Iterator[bytes]:
+        """What a flow prints, oldest first, in pieces of any length as they arrive.
+
+        Nothing is sent, and so nothing raised, before the first piece is asked for.
+
+        Args:
+            flow_id: of the flow.
+            step: only of this step.
+            replica: only of this replica.
+            tail: only the last lines, this many.
+            since: only what is younger than this duration, such as ``5m``.
+            follow: go on with what is printed from now on; ends with the caller or the operator.
+
+        Raises:
+            ApiError: 404, there is no flow or step of that name.
+        """
+        params = _given(
+            step=step, replica=replica, tail=tail, since=since, follow=1 if follow else None
+        )
+        timeout = _patience(None if follow else self._seconds)
+        path = f"{_path(flow_id)}/logs"
+        with (
+            self._reaching(),
+            self._http.stream("GET", path, params=params, timeout=timeout) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise _problem(response)
+            yield from response.iter_bytes()
+
+    def events(self, flow_id: str) -> list[JsonObject]:
+        """What happened to a flow: ``{"at", "type", "reason", "message", "count"}`` each.
+
+        Raises:
+            ApiError: 404, there is no flow of that id.
+        """
+        answer = _expect(self._call("GET", f"{_path(flow_id)}/events"), dict)
+        return _expect(answer.get("events"), list)
+
+    # --- the operator ------------------------------------------------------------------------
+
+    def manifests(self) -> JsonObject:
+        """The watched folder: ``{"folder", "held", "files"}``."""
+        return _expect(self._call("GET", "/manifests"), dict)
+
+    def prune(self) -> list[str]:
+        """Confirm a prune that is held; returns the ids of the flows that go."""
+        return _expect(_expect(self._call("POST", "/manifests/prune"), dict).get("flows"), list)
+
+    def version(self) -> str:
+        """The version of the operator."""
+        return str(_expect(self._call("GET", "/"), dict).get("version", "unknown"))
+
+    def ready(self) -> bool:
+        """Whether the operator has recovered its state and does its work."""
+        with self._reaching():
+            return self._http.get("/readyz").is_success
+
+    # --- how -----------------------------------------------------------------------------------
+
+    def _call(self, method: str, path: str, **options: Any) -> Any:
+        return _json(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with self._reaching():
+            response = self._http.request(method, path, **options)
+        if not response.is_success:
+            raise _problem(response)
+        return response
+
+    @contextmanager
+    def _reaching(self) -> Iterator[None]:
+        import httpx  # noqa: PLC0415
+
+        try:
+            yield
+        except httpx.TimeoutException:
+            raise UnreachableError(self.url, "it does not answer") from None
+        except httpx.TransportError as error:
+            raise UnreachableError(self.url, _why(error)) from None
+
+
+def _base_url(url: str) -> tuple[str, str | None]:
+    """The base URL, and the path of the unix socket to speak over, if any."""
+    if url.startswith("unix:") and (path := url.removeprefix("unix:").removeprefix("//")):
+        return "http://localhost", path
+    try:
+        split = urlsplit(url)
+        good = split.scheme in ("http", "https") and split.hostname and split.port != 0
+    except ValueError:
+        good = False
+    if not good:
+        raise InvalidError(
+            f"the operator's URL must look like {DEFAULT_URL} or unix:/run/flowd.sock, not {url!r}"
+        )
+    return url, None
+
+
+def _patience(
+    seconds: float | None,
+) -> tuple[float, float | None, float | None, float | None]:
+    """Seconds to connect, and how long reading, writing and the pool may be silent."""
+    return (_CONNECT_SECONDS, seconds, seconds, seconds)
+
+
+def check_flow_id(flow_id: str) -> str:
+    """The name itself, if it can be a flow's.
+
+    Raises:
+        InvalidError: it cannot; as part of a path it would reach something else.
+    """
+    if not re.match(NAME_PATTERN, flow_id) or flow_id in RESERVED_NAMES:
+        raise InvalidError(
+            f"{flow_id!r} cannot be a flow: names are lower-case letters, digits and '-', "
+            f"52 at most, and not {' or '.join(sorted(RESERVED_NAMES))}"
+        )
+    return flow_id
+
+
+def _path(flow_id: str) -> str:
+    return f"/flows/{check_flow_id(flow_id)}"
+
+
+def _given(**params: str | int | None) -> dict[str, str]:
+    """Query parameters; None leaves one out."""
+    return {key: str(value) for key, value in params.items() if value is not None}
+
+
+def _flag(value: bool) -> str | None:  # noqa: FBT001 - a converter
+    return "true" if value else None
+
+
+def _json(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        raise ApiError(response.status_code, _NOT_OURS) from None
+
+
+def _expect(value: Any, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise ApiError(_OK, _NOT_OURS)
+    return value
+
+
+def _problem(response: httpx.Response) -> ApiError:
+    """The error that an ``application/problem+json`` body (RFC 9457) describes."""
+    status = f"HTTP {response.status_code} {response.reason_phrase}".strip()
+    try:
+        body = response.json()
+    except ValueError:
+        body = None
+    if not isinstance(body, dict):
+        return ApiError(response.status_code, f"{status}: {_NOT_OURS}")
+    listed = [fault for fault in body.get("errors") or () if isinstance(fault, dict)]
+    return ApiError(
+        response.status_code,
+        body.get("detail") or body.get("title") or status,
+        [
+            Fault(
+                str(fault.get("detail", "")),
+                str(fault.get("pointer", "")),
+                fault.get("line"),
+                fault.get("column"),
+            )
+            for fault in listed
+        ],
+    )
+
+
+def _why(error: httpx.TransportError) -> str:
+    """The reason without the errno that it begins with."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)).lower() or type(error).__name__

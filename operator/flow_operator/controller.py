@@ -1,0 +1,157 @@
+"""The control loop: a workqueue of flow ids and a few workers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+import structlog
+
+from flow_operator.backoff import requeue_delay
+from flow_operator.board import Board
+
+from flow_operator.errors import FlowError, RetryableError, StorageError, WaitingError
+from flow_operator.reconciler import Reconciler, Shutdown
+from flow_operator.runners.base import Runner
+from flow_operator.store import Memories, Store
+from flow_operator.workqueue import WorkQueue
+
+WORKERS = 4
+
+log = structlog.get_logger("controller")
+
+
+class Controller:
+    """Owns the loop; started once, stopped once.
+
+    Args:
+        store: whose changes are looked at.
+        memories: what earlier operators have left.
+        runners: by name; their notifications are looked at.
+        board: where statuses are told; a change wakes the flows that depend on it.
+        reconciler: does the looking.
+        queue: what is to be looked at.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts it joins
+        self,
+        *,
+        store: Store,
+        memories: Memories,
+        runners: Mapping[str, Runner],
+        board: Board,
+        reconciler: Reconciler,
+        queue: WorkQueue,
+    ) -> None:
+        self._store = store
+        self._memories = memories
+        self._runners = runners
+        self._board = board
+        self._reconciler = reconciler
+        self._queue = queue
+        self._failures: dict[str, int] = {}
+        self._threads: list[threading.Thread] = []
+        self.synced = False
+
+    def start(self) -> None:
+        """Take back what still runs, then look at every flow, then go on."""
+        for name, runner in self._runners.items():
+            runner.start(self._queue.add)
+            runner.recover(
+                run.handle()
+                for flow_id in self._memories.flow_ids()
+                for run in self._memories.get(flow_id).runs.values()
+                if run.flow.spec.runner == name
+                and self._memories.get(flow_id).boot == self._reconciler.boot
+            )
+        self._store.subscribe(self._changed)
+        self._board.subscribe(self._told)
+        for flow_id in sorted(self.flow_ids()):
+            self._queue.add(flow_id)
+        for number in range(WORKERS):
+            thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
+        self.synced = True
+
+    def flow_ids(self) -> set[str]:
+        """Every flow that is wanted, remembered or seen."""
+        ids = set(self._store.records()) | set(self._store.corrupt) | self._memories.flow_ids()
+        for runner in self._runners.values():
+            ids |= runner.flow_ids()
+        return ids
+
+    def adopted(self) -> int:
+        """How many instances the runners have now."""
+        return sum(
+            len(runner.observe(flow_id))
+            for runner in self._runners.values()
+            for flow_id in runner.flow_ids()
+        )
+
+    def _changed(self, flow_ids: Iterable[str]) -> None:
+        for flow_id in flow_ids:
+            self._queue.add(flow_id)
+            for dependent in self._reconciler.dependents(flow_id):
+                self._queue.add(dependent)
+
+    def _told(self, flow_id: str) -> None:
+        for dependent in self._reconciler.dependents(flow_id):
+            self._queue.add(dependent)
+        if self._reconciler.shutdown != "no":
+            record = self._store.get(flow_id)
+            for dependency in record.flow.spec.depends_on if record else ():
+                self._queue.add(dependency.name)
+
+    def _work(self) -> None:
+        while (flow_id := self._queue.get()) is not None:
+            try:
+                self._look(flow_id)
+            finally:
+                self._queue.done(flow_id)
+
+    def _look(self, flow_id: str) -> None:
+        try:
+            result = self._reconciler.reconcile(flow_id)
+        except WaitingError as error:
+            self._queue.add_after(flow_id, error.delay)
+            return
+        except (RetryableError, StorageError) as error:
+            self._retry(flow_id, str(error))
+            return
+        except FlowError as error:
+            log.error("cannot reconcile", flow_id=flow_id, error=str(error))
+            self._retry(flow_id, str(error))
+            return
+        except Exception as error:
+            # A mistake of ours must not end the worker: other flows need it.
+            log.exception("reconcile failed", flow_id=flow_id)
+            self._retry(flow_id, f"internal error: {error}")
+            return
+        self._failures.pop(flow_id, None)
+        if result.wake is not None:
+            self._queue.add_at(flow_id, result.wake)
+
+    def _retry(self, flow_id: str, message: str) -> None:
+        failures = self._failures[flow_id] = self._failures.get(flow_id, 0) + 1
+        delay = requeue_delay(failures)
+        log.warning("will try again", flow_id=flow_id, error=message, delay=round(delay, 3))
+        self._board.record(flow_id, "ReconcileError", message, warning=True)
+        self._queue.add_after(flow_id, delay)
+
+    def shut_down(self, how: Shutdown) -> None:
+        """Begin to stop everything; desired state is left alone. ``hard`` after ``soft`` escalates."""
+        self._reconciler.shutdown = how
+        for flow_id in self.flow_ids():
+            self._queue.add(flow_id)
+
+    def left(self) -> list[str]:
+        """The flows that still have an instance."""
+        seen = {flow_id for runner in self._runners.values() for flow_id in runner.flow_ids()}
+        return sorted(seen | {f for f in self._memories.flow_ids() if self._memories.get(f).runs})
+
+    def stop(self) -> None:
+        """End the loop; what runs goes on."""
+        self._queue.close()
+        for thread in self._threads:
+            thread.join()

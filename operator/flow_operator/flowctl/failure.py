@@ -1,0 +1,62 @@
+"""What an error prints, and the exit code that it becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+import click
+
+from flow_operator.client import ApiError, UnreachableError
+from flow_operator.errors import FlowError, InvalidError
+
+T = TypeVar("T")
+
+FAILED = 1
+INVALID = 2
+UNREACHABLE = 3
+
+
+def report(error: FlowError) -> int:
+    """Print an error on stderr; returns the exit code."""
+    faults = error.faults if isinstance(error, (InvalidError, ApiError)) else ()
+    # An operator's summary often only repeats the faults.
+    if not faults or faults[0].detail not in str(error):
+        click.echo(f"Error: {error}", err=True)
+    for fault in faults:
+        # A fault with a place reads as a compiler's; without, it needs an introduction.
+        placed = fault.file or fault.line is not None
+        click.echo(fault if placed else f"Error: {fault}", err=True)
+    if isinstance(error, InvalidError):
+        return INVALID
+    return UNREACHABLE if isinstance(error, UnreachableError) else FAILED
+
+
+def each(names: Iterable[str], action: Callable[[str], T]) -> tuple[dict[str, T], list[FlowError]]:
+    """Do something for every name, also after the operator said no to one.
+
+    Returns:
+        What the action returned, by name, and the refusals.
+
+    Raises:
+        UnreachableError: at once; nobody else would answer either.
+    """
+    done: dict[str, T] = {}
+    refused: list[FlowError] = []
+    for name in names:
+        try:
+            done[name] = action(name)
+        except ApiError as error:
+            refused.append(error)
+    return done, refused
+
+
+def fail_if(refused: Iterable[FlowError]) -> None:
+    """Print the refusals.
+
+    Raises:
+        click.exceptions.Exit: if there are any.
+    """
+    codes = [report(error) for error in refused]
+    if codes:
+        raise click.exceptions.Exit(FAILED)

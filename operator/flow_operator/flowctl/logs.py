@@ -1,0 +1,47 @@
+"""``logs``: what a flow prints, byte for byte."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from flow_operator.client import FlowClient
+from flow_operator.flowctl.session import FlowName, connected
+from flow_operator.model.units import Duration
+
+
+def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
+    if value is None:
+        return None
+    try:
+        return Duration.parse(value).text
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command("logs")
+@click.argument("name", type=FlowName())
+@click.option("-f", "--follow", is_flag=True, help="Go on with what is printed from now on.")
+@click.option("--step", metavar="STEP", help="Only this step.")
+@click.option("--replica", type=click.IntRange(min=0), help="Only this replica.")
+@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines, this many.")
+@click.option(
+    "--since", metavar="DURATION", callback=_since, help="Only what is younger: 30s, 5m, 1h30m."
+)
+@connected
+def logs(
+    client: FlowClient,
+    name: str,
+    *,
+    follow: bool,
+    step: str | None,
+    replica: int | None,
+    tail: int | None,
+    since: str | None,
+) -> None:
+    """Print what a flow writes: each step's stderr and the last step's stdout."""
+    pieces = client.logs(name, step=step, replica=replica, tail=tail, since=since, follow=follow)
+    for piece in pieces:
+        sys.stdout.buffer.write(piece)
+        sys.stdout.buffer.flush()

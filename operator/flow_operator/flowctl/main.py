@@ -1,0 +1,87 @@
+"""``flowctl``: the group of all commands, and what becomes of errors.
+
+Exit codes: 0 done, 1 the operator said no or something failed, 2 wrong usage or an invalid
+manifest, 3 no operator answered, 130 interrupted, 141 whoever read the output has gone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from typing import Any
+
+import click
+
+from flow_operator import __version__
+from flow_operator.errors import FlowError
+from flow_operator.flowctl.apply import apply
+from flow_operator.flowctl.command import COMMANDS
+from flow_operator.flowctl.describe import describe
+from flow_operator.flowctl.failure import report
+from flow_operator.flowctl.logs import logs
+from flow_operator.flowctl.read import get, manifests, version
+from flow_operator.flowctl.remove import delete, prune
+from flow_operator.flowctl.session import Session, url_option
+from flow_operator.flowctl.status import status
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class FlowctlGroup(click.Group):
+    """Turns errors into a few lines on stderr and an exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command.
+
+        Raises:
+            click.exceptions.Exit: with the exit code.
+        """
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except FlowError as error:
+            ctx.exit(report(error))
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            _discard_stdout()
+            ctx.exit(BROKEN_PIPE)
+        return result
+
+
+@click.group(
+    cls=FlowctlGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@url_option(default=Session().url, show_default=True)
+@click.version_option(__version__, "--version", prog_name="flowctl")
+def cli() -> None:
+    """Control flows: long-running steps joined by pipes.
+
+    A flow is described by a manifest; `apply` makes the operator hold it, `status` tells what is
+    observed, and `start`, `stop`, `pause` and `resume` change what is wanted.
+    """
+
+
+for _command in (get, status, describe, logs, apply, delete, *COMMANDS, manifests, prune, version):
+    cli.add_command(_command)
+
+
+def main() -> None:
+    """Entry point of the console script; does not return."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that cannot show a letter is no reason to fail.
+            stream.reconfigure(errors="backslashreplace")
+    cli(prog_name="flowctl")
+
+
+def _discard_stdout() -> None:
+    """Keep the interpreter from complaining, at its end, about what it could not write."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    main()

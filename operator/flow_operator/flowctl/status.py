@@ -1,0 +1,74 @@
+"""``status``: what is observed, once or as it changes."""
+
+from __future__ import annotations
+
+import click
+
+from flow_operator.client import FlowClient, JsonObject
+from flow_operator.errors import FlowError
+from flow_operator.flowctl.failure import each, fail_if
+from flow_operator.flowctl.output import Format, Table, output_option, print_data, print_table
+from flow_operator.flowctl.session import connected, names_argument
+from flow_operator.flowctl.text import age
+
+HEADERS = ("NAME", "STATUS", "DESIRED", "READY", "RESTARTS", "UPTIME", "MESSAGE")
+
+Statuses = dict[str, JsonObject]
+
+
+@click.command("status")
+@names_argument()
+@click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C, and show changes.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.05),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="With --watch: how often to look.",
+)
+@output_option
+@connected
+def status(
+    client: FlowClient, names: tuple[str, ...], *, watch: bool, interval: float, output: Format
+) -> None:
+    """Show what flows are observed to do."""
+    if watch and output != "table":
+        raise click.UsageError("--watch shows a table; leave -o out.")
+    statuses, missing = observe(client, names)
+    if watch and not missing:
+        from flow_operator.flowctl.watch import watch as look  # noqa: PLC0415 - of use only here
+
+        look(lambda: observe(client, names)[0], statuses, interval)
+    elif output != "table":
+        print_data(statuses[names[0]] if len(names) == 1 and statuses else statuses, output)
+    elif statuses:
+        print_table(status_table(statuses))
+    elif not names:
+        click.echo("No flows.", err=True)
+    fail_if(missing)
+
+
+def observe(client: FlowClient, names: tuple[str, ...]) -> tuple[Statuses, list[FlowError]]:
+    """The statuses of the named flows, or of all; and the refusals for those there are not."""
+    if names:
+        return each(names, client.status)
+    return client.statuses(), []
+
+
+def status_table(statuses: Statuses) -> Table:
+    """One row for each flow, sorted by name."""
+    return Table(HEADERS, [status_row(statuses[name]) for name in sorted(statuses)])
+
+
+def status_row(status: JsonObject) -> tuple[object, ...]:
+    """What ``HEADERS`` name."""
+    return (
+        status.get("flow_id"),
+        status.get("status"),
+        status.get("desired"),
+        f"{status.get('readyReplicas', 0)}/{status.get('replicas', 1)}",
+        status.get("restarts", 0),
+        age(status.get("startedAt")),
+        status.get("message") or "",
+    )

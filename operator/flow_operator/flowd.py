@@ -1,0 +1,301 @@
+"""The operator: puts the parts together, starts them, and ends them in order."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from flow_operator import __version__
+from flow_operator.api import Server, Services, create_app
+from flow_operator.board import Board
+from flow_operator.clock import SystemClock, boot_id
+from flow_operator.controller import Controller
+from flow_operator.errors import FlowError
+from flow_operator.figures import Figures
+from flow_operator.prober import Prober
+from flow_operator.reconciler import Reconciler
+from flow_operator.runners.base import Runner
+from flow_operator.runners.process import ProcessRunner
+from flow_operator.settings import DEFAULT_URL, Address, Layout, Settings
+from flow_operator.sources import FolderSource
+from flow_operator.store import DataLock, Desired, Memories, Store
+from flow_operator.workqueue import WorkQueue
+
+log = structlog.get_logger("flowd")
+
+_LEVELS = ("debug", "info", "warning", "error")
+
+
+class Operator:
+    """Everything of one operator; started once, stopped once.
+
+    Raises:
+        LockedError: another operator has the data directory.
+        FlowError: the data directory or the shim cannot be used; the message says why.
+        OSError: the address cannot be bound.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        layout = settings.layout
+        layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = DataLock(layout.lock)
+        clock = SystemClock()
+        self._interrupt = threading.Event()
+        self._store = Store(layout)
+        self._store.recover()
+        memories = Memories(layout)
+        memories.recover()
+        board = Board(clock)
+        queue = WorkQueue(clock)
+        self._runners: Mapping[str, Runner] = {"process": ProcessRunner(layout)}
+        self._prober = Prober(clock, queue.add, self._runners["process"].check)
+        reconciler = Reconciler(
+            store=self._store,
+            memories=memories,
+            runners=self._runners,
+            board=board,
+            prober=self._prober,
+            clock=clock,
+            boot=boot_id(),
+            interrupt=self._interrupt,
+        )
+        self._controller = Controller(
+            store=self._store,
+            memories=memories,
+            runners=self._runners,
+            board=board,
+            reconciler=reconciler,
+            queue=queue,
+        )
+        self._folder = (
+            FolderSource(
+                folder=settings.manifests,
+                store=self._store,
+                board=board,
+                state=layout.folder_state,
+                prune=settings.prune,
+                clock=clock,
+            )
+            if settings.manifests is not None
+            else None
+        )
+        self._services = Services(
+            store=self._store,
+            desired=Desired(self._store),
+            board=board,
+            figures=Figures(self._runners, clock),
+            layout=layout,
+            ready=lambda: self._controller.synced,
+            folder=self._folder.describe if self._folder else _no_folder,
+            prune=self._folder.confirm_prune if self._folder else list,
+            hosts=_hosts(settings),
+            prefix=settings.address.prefix,
+        )
+        self._server = Server(create_app(self._services), settings.address)
+        self._settings = settings
+
+    @property
+    def address(self) -> Address:
+        """Where the API really listens."""
+        return self._server.address
+
+    def start(self) -> None:
+        """Take back what runs, then serve and watch."""
+        self._server.start()
+        self._controller.start()
+        adopted = self._controller.adopted()
+        if self._folder is not None:
+            self._folder.start()
+        self._welcome(adopted)
+
+    def _welcome(self, adopted: int) -> None:
+        settings = self._settings
+        flows = len(self._store.flows())
+        lines = [
+            f"flowd {__version__} serves {self.address.url}",
+            f"  data       {settings.layout.root} ({flows} flows, {adopted} running instances taken back)",
+        ]
+        if settings.manifests is not None:
+            lines.append(f"  manifests  {settings.manifests} (watched)")
+        url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
+        lines += [
+            f"  try        flowctl {url}status -w",
+        ]
+        if self.address.unix is None:
+            lines.append(f"             curl {self.address.url}/flows/status")
+        lines.append("  stop       Ctrl-C drains every flow; once more stops at once")
+        print("\n".join(lines), flush=True)  # noqa: T201 - for the person at the terminal
+
+    def run_until(self, signals: StopSignals) -> None:
+        """Serve until a signal, then drain every flow; a second signal stops at once."""
+        signals.wait()
+        log.info("draining every flow", hint="once more stops at once")
+        self._controller.shut_down("soft")
+        while left := self._controller.left():
+            if signals.wait(0.05):
+                log.warning("stopping at once", flows=len(left))
+                self._controller.shut_down("hard")
+
+    def close(self) -> None:
+        """End everything of the operator; what still runs goes on."""
+        if self._folder is not None:
+            self._folder.close()
+        self._services.closing.set()
+        self._interrupt.set()
+        self._server.close()
+        self._prober.close()
+        self._controller.stop()
+        idle = not self._controller.left()
+        for runner in self._runners.values():
+            runner.close(final=idle)
+        self._store.close()
+        self._lock.release()
+
+
+def _no_folder() -> dict[str, Any]:
+    return {"folder": None, "held": None, "vanished": [], "files": []}
+
+
+def _hosts(settings: Settings) -> frozenset[str] | None:
+    """The names under which a browser may have found us; all, where others may reach us."""
+    if not settings.address.loopback:
+        return None
+    return frozenset({"localhost", "127.0.0.1", "::1", settings.address.host} - {""})
+
+
+class StopSignals:
+    """SIGINT and SIGTERM, taken one by one by the thread that waits for them.
+
+    They are blocked and waited for, so that no handler runs at a moment nobody has thought of.
+    Construct before any thread is started: threads inherit what is blocked.
+    """
+
+    _WANTED = frozenset({signal.SIGINT, signal.SIGTERM})
+
+    def __init__(self) -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._WANTED)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the next one; False if ``timeout`` seconds pass first."""
+        if timeout is None:
+            signal.sigwait(self._WANTED)
+            return True
+        return signal.sigtimedwait(self._WANTED, timeout) is not None
+
+
+# --- the command line ------------------------------------------------------------------------
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="flowd",
+        description="Runs flows as their manifests say. Each option can also be given by the "
+        "environment, as FLOWD_DATA for --data.",
+    )
+    parser.add_argument("--data", type=Path, default=Path(".flowd"), help="where state is kept")
+    parser.add_argument("--manifests", type=Path, help="a folder of manifests to watch")
+    parser.add_argument("--listen", help="HOST:PORT or unix:PATH, instead of app_url's")
+    parser.add_argument("--log-level", choices=_LEVELS, default="info")
+    parser.add_argument("--log-format", choices=("text", "json"), default="text")
+    parser.add_argument(
+        "--prune",
+        choices=("auto", "always", "never"),
+        default="auto",
+        help="remove flows whose file has gone; auto holds back when it looks like an accident",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="serve beyond this machine without asking who calls"
+    )
+    parser.add_argument("--version", action="version", version=f"flowd {__version__}")
+    return parser
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Settings from the command line, else the environment, else the defaults.
+
+    Raises:
+        SystemExit: with status 2 after a message, as argparse does.
+    """
+    parser = _parser()
+    given: dict[str, Any] = {}
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other list of its options
+        value = environment.get(f"FLOWD_{action.dest.upper()}")
+        if value is None:
+            continue
+        if action.dest == "insecure":
+            given[action.dest] = value.lower() in ("1", "true", "yes")
+        elif action.choices and value not in action.choices:
+            parser.error(f"FLOWD_{action.dest.upper()} must be one of {', '.join(action.choices)}")
+        else:
+            given[action.dest] = action.type(value) if callable(action.type) else value
+    parser.set_defaults(**given)
+    options = parser.parse_args(arguments)
+    app_url = environment.get("app_url") or environment.get("APP_URL") or DEFAULT_URL
+    try:
+        address = Address.parse(options.listen, app_url)
+    except ValueError as error:
+        parser.error(str(error))
+    if not address.loopback and not options.insecure:
+        parser.error(
+            f"{address.url} can be reached from other machines, and whoever reaches it can run "
+            "commands here: listen on 127.0.0.1 or unix:PATH, or say --insecure"
+        )
+    return Settings(
+        layout=Layout(options.data.resolve()),
+        address=address,
+        manifests=options.manifests.absolute() if options.manifests else None,
+        log_level=options.log_level,
+        log_format=options.log_format,
+        prune=options.prune,
+        insecure=options.insecure,
+    )
+
+
+def configure_logging(settings: Settings) -> None:
+    """Have everything logged to standard error, as text or JSON lines."""
+    level = getattr(logging, settings.log_level.upper())
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if settings.log_format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
+
+
+def main() -> None:
+    """Entry point of ``flowd``."""
+    settings = read_settings(sys.argv[1:], os.environ)
+    configure_logging(settings)
+    signals = StopSignals()
+    try:
+        operator = Operator(settings)
+        operator.start()
+    except (FlowError, OSError) as error:
+        sys.exit(f"flowd: {error}")
+    operator.run_until(signals)
+    operator.close()
+
+
+if __name__ == "__main__":
+    main()

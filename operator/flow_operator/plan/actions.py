@@ -1,0 +1,142 @@
+"""What goes into a plan and what comes out."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from flow_operator.memory import FlowMemory, RunMemory
+from flow_operator.model.flow import Flow, State
+from flow_operator.runners.base import Instance
+
+
+class Want(Struct, frozen=True):
+    """What is wanted of a flow.
+
+    Attributes:
+        flow: the configuration; None once it was deleted.
+        state: what is to be reached now: ``flow``'s own state, or stopped while the operator
+            shuts down or the flow is deleted.
+        hard: whether a stop is to kill at once.
+        token: grows with each wish to restart.
+        template: names what a running instance must have been started from.
+        blocked: why it may not start yet; empty when it may.
+        hold: whether a stop must wait, for flows that depend on this one.
+    """
+
+    flow: Flow | None
+    uid: str = ""
+    generation: int = 0
+    state: State = "stopped"
+    hard: bool = False
+    token: int = 0
+    template: str = ""
+    base: str | None = None
+    blocked: tuple[str, ...] = ()
+    hold: bool = False
+
+
+class Seen(Struct, frozen=True):
+    """What is observed of a flow.
+
+    Attributes:
+        boot: the machine's present boot.
+        unhealthy: (run, step index, attempt) whose liveness or startup probe has failed.
+        not_started: (run, step index) whose startup probe has not yet succeeded.
+        not_ready: (run, step index) whose readiness probe does not succeed, with its message.
+    """
+
+    boot: str
+    instances: tuple[Instance, ...] = ()
+    unhealthy: frozenset[tuple[str, int, int]] = frozenset()
+    not_started: frozenset[tuple[str, int]] = frozenset()
+    not_ready: dict[tuple[str, int], str] = {}
+
+
+class Action(Struct, frozen=True):
+    """One thing for a runner to do.
+
+    ``settles``: whether what it does can be observed when it returns, so that planning may go on
+    at once; the others report by a notification.
+    """
+
+    run: str
+
+    @property
+    def settles(self) -> bool:
+        """True for what is done when the verb returns."""
+        return True
+
+
+class LaunchRun(Action, frozen=True):
+    """Start an instance."""
+
+    memory: RunMemory
+
+
+class StartStep(Action, frozen=True):
+    """Start one step again."""
+
+    memory: RunMemory
+    index: int
+    attempt: int
+
+
+class EndStep(Action, frozen=True):
+    """Let go of the pipes of a step that ended for good."""
+
+    index: int
+
+
+class SignalSteps(Action, frozen=True):
+    """Signal steps."""
+
+    indexes: tuple[int, ...]
+    name: str
+
+
+class _Awaited(Action, frozen=True):
+    @property
+    def settles(self) -> bool:
+        """False: the runner notifies when it is done."""
+        return False
+
+
+class Sweep(_Awaited, frozen=True):
+    """Look for leftovers until there are none."""
+
+    name: str
+
+
+class Freeze(_Awaited, frozen=True):
+    """Stop every process where it is."""
+
+
+class Thaw(_Awaited, frozen=True):
+    """Let every process go on."""
+
+
+class Forget(Action, frozen=True):
+    """Drop a run that is gone."""
+
+
+class Note(Struct, frozen=True):
+    """Something worth an event."""
+
+    reason: str
+    message: str
+    warning: bool = False
+
+
+class Decision(Struct, frozen=True):
+    """What to do.
+
+    Attributes:
+        memory: to be made durable before any action; None when there is nothing left to keep.
+        actions: in this order.
+        wake: when to plan again even if nothing happens (monotonic seconds).
+    """
+
+    memory: FlowMemory | None
+    actions: tuple[Action, ...] = ()
+    notes: tuple[Note, ...] = ()
+    wake: float | None = None

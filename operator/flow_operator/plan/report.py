@@ -1,0 +1,287 @@
+"""From what is seen to the status that is told."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import Struct
+
+from flow_operator.clock import rfc3339
+from flow_operator.memory import FlowMemory, RunMemory, StepMemory
+from flow_operator.model.status import (
+    TERMINAL,
+    Condition,
+    FlowStatus,
+    LastExit,
+    Phase,
+    Source,
+    StepStatus,
+)
+from flow_operator.plan.actions import Seen, Want
+from flow_operator.runners.base import Exit, Instance, StepView
+
+
+class _Told(Struct, frozen=True):
+    phase: Phase
+    reason: str
+    message: str
+
+
+def report(  # noqa: PLR0913 - a pure function of everything that is known
+    flow_id: str,
+    want: Want,
+    seen: Seen,
+    memory: FlowMemory,
+    previous: FlowStatus | None,
+    source: Source,
+    now: tuple[float, float],
+) -> FlowStatus:
+    """The status of a flow.
+
+    Args:
+        flow_id: which flow.
+        want: what is wanted.
+        seen: what is observed.
+        memory: what was remembered when it was observed.
+        previous: the last status, whose transition times go on where nothing changed.
+        source: where the configuration comes from.
+        now: (monotonic seconds, seconds since the epoch).
+    """
+    monotonic, wall = now
+    instances = {instance.run: instance for instance in seen.instances}
+    told = _phase(want, seen, memory, instances)
+    runs = [memory.runs[replica] for replica in sorted(memory.runs)]
+    ready = sum(_ready(run, instances.get(run.run), seen) for run in runs)
+    launched = min((run.launched_at for run in runs), default=None)
+    replicas = want.flow.spec.replicas if want.flow else 0
+    return FlowStatus(
+        flow_id=flow_id,
+        status=told.phase,
+        desired="deleted" if want.flow is None else want.flow.spec.state,
+        generation=want.generation,
+        observed_generation=want.generation,
+        restarts=memory.restarts,
+        replicas=replicas,
+        ready_replicas=ready,
+        started_at=None if launched is None else rfc3339(wall - (monotonic - launched)),
+        message=told.message,
+        source=source,
+        conditions=_conditions(want, seen, told, ready >= replicas, previous, wall),
+        steps=_steps(memory, instances, seen),
+    )
+
+
+# --- the phase -------------------------------------------------------------------------------
+
+
+def _phase(want: Want, seen: Seen, memory: FlowMemory, instances: dict[str, Instance]) -> _Told:
+    runs = list(memory.runs.values())
+    if not runs:
+        return _without_runs(want, memory)
+    stopping = next((run for run in runs if run.stop is not None), None)
+    if stopping is not None:
+        return _stopping(want, stopping, instances.get(stopping.run))
+    if want.state == "stopped" and not want.hold:
+        return _Told("stopping", "Stopping", "a stop is about to begin")
+    shown = [instances.get(run.run) for run in runs]
+    if any(instance is None for instance in shown) or len(runs) < _replicas(want):
+        return _Told("starting", "Starting", "not every instance has been started yet")
+    if all(instance is not None and instance.frozen for instance in shown):
+        return _Told("paused", "Paused", "every process is stopped where it is")
+    waiting = _waiting_step(runs, instances)
+    if waiting is not None:
+        return waiting
+    if seen.not_started:
+        return _Told("starting", "Starting", "a startup probe has not yet succeeded")
+    if want.flow is not None and any(
+        run.template != want.template for run in runs if run.uid == want.uid
+    ):
+        return _Told(
+            "running", "UpdatePending", "runs an older configuration until it is restarted"
+        )
+    return _Told("running", "Running", "")
+
+
+def _replicas(want: Want) -> int:
+    return want.flow.spec.replicas if want.flow is not None and want.state == "running" else 0
+
+
+def _without_runs(want: Want, memory: FlowMemory) -> _Told:
+    if want.flow is None or want.state == "stopped":
+        return _Told("stopped", memory.last_stop or "Stopped", "")
+    finished = memory.finished
+    if len(finished) >= want.flow.spec.replicas:
+        if all(end.outcome == "Completed" for end in finished.values()):
+            return _Told("completed", "Completed", "every step has ended well")
+        return _Told("failed", "Failed", _why_failed(memory))
+    if want.state == "paused":
+        return _Told("stopped", "Paused", "paused before it was started; resume starts it")
+    if want.blocked:
+        return _Told("pending", "Waiting", "; ".join(want.blocked))
+    relaunch = next(iter(memory.relaunches.values()), None)
+    if relaunch is not None:
+        return _Told("backoff", "BackOff", relaunch.trouble)
+    return _Told("pending", "Pending", "about to be started")
+
+
+def _stopping(want: Want, run: RunMemory, instance: Instance | None) -> _Told:
+    assert run.stop is not None  # noqa: S101 - the caller chose it for its stop
+    if run.stop.reason in ("Completed", "Failed") and want.state == "running":
+        # It has ended by itself; only what it left behind is still looked for.
+        word = "completed" if run.stop.reason == "Completed" else "failed"
+        return _Told("stopping", run.stop.reason, f"has {word}; looking for leftovers")
+    how = {
+        "drain": "draining",
+        "term": "waiting for every step to end after SIGTERM",
+        "kill": "killing what is left",
+    }[run.stop.stage]
+    left = (
+        f"; still there: {', '.join(map(str, instance.survivors))}"
+        if (instance and instance.survivors)
+        else ""
+    )
+    return _Told("stopping", run.stop.reason, f"{how}{left}")
+
+
+def _waiting_step(runs: list[RunMemory], instances: dict[str, Instance]) -> _Told | None:
+    for run in runs:
+        for index, step in enumerate(run.steps):
+            view = instances[run.run].steps[index]
+            if view.alive or view.ended or step.retry_at is None:
+                continue
+            name = run.flow.spec.steps[index].name
+            why = step.trouble or (_last_words(view.exit) if view.exit else "")
+            return _Told("backoff", "BackOff", f"step '{name}' {why}; waiting to restart it")
+    return None
+
+
+def _why_failed(memory: FlowMemory) -> str:
+    for end in memory.finished.values():
+        for step in end.steps:
+            if step.last_exit is not None and step.last_exit.reason != "Completed":
+                return f"a step {_last_words(step.last_exit)}; start runs it again"
+    return "start runs it again"
+
+
+def _last_words(ended: Exit) -> str:
+    if ended.detail:
+        return ended.detail
+    if ended.signal is not None:
+        return f"was ended by signal {ended.signal}"
+    return f"exited with code {ended.code}"
+
+
+# --- conditions ------------------------------------------------------------------------------
+
+
+def _conditions(
+    want: Want,
+    seen: Seen,
+    told: _Told,
+    all_ready: bool,  # noqa: FBT001 - one of a handful of facts
+    previous: FlowStatus | None,
+    wall: float,
+) -> tuple[Condition, ...]:
+    ready = told.phase == "running" and all_ready
+    not_ready = "; ".join(sorted(set(seen.not_ready.values()))) or told.message
+    settled = _settled(want, told)
+    stalled = told.phase == "failed"
+    listed = (
+        ("Ready", ready, "Ready" if ready else _unready_reason(told), "" if ready else not_ready),
+        ("Reconciling", not settled, told.reason, "" if settled else told.message),
+        ("Stalled", stalled, told.reason, told.message if stalled else ""),
+    )
+    return tuple(
+        _condition(kind, "True" if holds else "False", reason, message, previous, wall)
+        for kind, holds, reason, message in listed
+    )
+
+
+def _unready_reason(told: _Told) -> str:
+    return "NotReady" if told.phase == "running" else told.reason
+
+
+def _settled(want: Want, told: _Told) -> bool:
+    if told.phase in TERMINAL:
+        return True
+    if want.flow is None:
+        return told.phase == "stopped"
+    match want.flow.spec.state:
+        case "running":
+            return told.phase == "running"
+        case "paused":
+            return told.phase in ("paused", "stopped")
+        case _:
+            return told.phase == "stopped"
+
+
+def _condition(
+    kind: str,
+    status: Literal["True", "False"],
+    reason: str,
+    message: str,
+    previous: FlowStatus | None,
+    wall: float,
+) -> Condition:
+    before = previous.condition(kind) if previous is not None else None
+    since = before.last_transition_time if before and before.status == status else rfc3339(wall)
+    return Condition(kind, status, reason, message, since)
+
+
+# --- steps -----------------------------------------------------------------------------------
+
+
+def _ready(run: RunMemory, instance: Instance | None, seen: Seen) -> bool:
+    if instance is None or instance.frozen or run.stop is not None:
+        return False
+    steps = range(len(run.steps))
+    return all(
+        (instance.steps[index].alive or instance.steps[index].ended)
+        and (run.run, index) not in seen.not_ready
+        and (run.run, index) not in seen.not_started
+        for index in steps
+    )
+
+
+def _steps(
+    memory: FlowMemory, instances: dict[str, Instance], seen: Seen
+) -> tuple[StepStatus, ...]:
+    rows: list[StepStatus] = []
+    for replica in sorted(memory.runs):
+        run = memory.runs[replica]
+        instance = instances.get(run.run)
+        if instance is not None:
+            rows += (_step(run, index, instance, seen) for index in range(len(run.steps)))
+    return tuple(rows)
+
+
+def _step(run: RunMemory, index: int, instance: Instance, seen: Seen) -> StepStatus:
+    view, step = instance.steps[index], run.steps[index]
+    waits = {(run.run, index)} & (seen.not_ready.keys() | seen.not_started)
+    return StepStatus(
+        name=run.flow.spec.steps[index].name,
+        replica=run.replica,
+        run=run.run,
+        state=_step_state(view, step, instance),
+        pid=view.pid or None,
+        restarts=step.restarts,
+        ready=view.alive and not instance.frozen and not waits,
+        last_exit=_last_exit(view.exit or step.last_exit),
+        cpu_seconds=0.0,
+        memory_bytes=0,
+        in_flight_bytes=0,
+    )
+
+
+def _step_state(
+    view: StepView, step: StepMemory, instance: Instance
+) -> Literal["running", "frozen", "waiting", "exited"]:
+    if view.alive:
+        return "frozen" if instance.frozen else "running"
+    return "waiting" if step.retry_at is not None else "exited"
+
+
+def _last_exit(ended: Exit | None) -> LastExit | None:
+    if ended is None:
+        return None
+    return LastExit(ended.code, ended.signal, ended.reason, ended.detail, rfc3339(ended.wall))

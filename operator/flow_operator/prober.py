@@ -1,0 +1,230 @@
+"""Probes: periodic checks of steps, as Kubernetes knows them.
+
+A startup probe holds the others back until it has succeeded once. A readiness probe says whether
+the step is ready; a liveness probe, and a startup probe that uses up its failures, say that it
+must be started again. What follows from that is decided by the plan.
+"""
+
+from __future__ import annotations
+
+import heapq
+import http.client
+import itertools
+import socket
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, NamedTuple
+
+from msgspec import Struct
+
+from flow_operator.clock import Clock
+from flow_operator.errors import FlowError
+from flow_operator.model.flow import HttpGetAction, Probe, Step, TcpSocketAction
+from flow_operator.runners.base import CheckResult, Launch
+
+ProbeKind = Literal["startup", "readiness", "liveness"]
+
+WORKERS = 16
+"""Checks at once; one takes at most its probe's timeout."""
+
+_ACCEPTED = range(200, 400)
+
+Execute = Callable[[Launch, Step, tuple[str, ...], float], CheckResult]
+
+
+class ProbeKey(NamedTuple):
+    """Which process is checked for what."""
+
+    run: str
+    step: int
+    attempt: int
+    kind: ProbeKind
+
+
+class Target(Struct, frozen=True):
+    """One check to be made over and over."""
+
+    key: ProbeKey
+    probe: Probe
+    launch: Launch
+    step: Step
+
+
+class Verdict(Struct, frozen=True):
+    """What the probes of a flow say, as the plan takes it."""
+
+    unhealthy: frozenset[tuple[str, int, int]] = frozenset()
+    not_started: frozenset[tuple[str, int]] = frozenset()
+    not_ready: dict[tuple[str, int], str] = {}
+
+
+class _Watch:
+    """One target and what its checks have shown."""
+
+    __slots__ = ("failures", "message", "passing", "successes", "target")
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.passing: bool | None = None
+        self.successes = 0
+        self.failures = 0
+        self.message = "not yet checked"
+
+    def add(self, result: CheckResult) -> bool:
+        """Take a result; returns whether the verdict has changed."""
+        before = self.passing
+        probe = self.target.probe
+        self.message = result.message
+        if result.ok:
+            self.successes, self.failures = self.successes + 1, 0
+            if self.successes >= probe.success_threshold:
+                self.passing = True
+        else:
+            self.successes, self.failures = 0, self.failures + 1
+            if self.failures >= probe.failure_threshold:
+                self.passing = False
+        return self.passing != before
+
+
+class Prober:
+    """Checks the targets of all flows until closed.
+
+    Args:
+        clock: when checks are due.
+        notify: called with a flow's id when a verdict about it has changed.
+        execute: runs a command beside a step.
+    """
+
+    def __init__(self, clock: Clock, notify: Callable[[str], None], execute: Execute) -> None:
+        self._clock = clock
+        self._notify = notify
+        self._execute = execute
+        self._changed = threading.Condition()
+        self._watches: dict[str, dict[ProbeKey, _Watch]] = {}
+        self._due: list[tuple[float, int, _Watch]] = []
+        self._order = itertools.count()
+        self._closed = False
+        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="probe")
+        self._thread = threading.Thread(target=self._schedule, name="prober", daemon=True)
+        self._thread.start()
+
+    def sync(self, flow_id: str, targets: Iterable[Target]) -> None:
+        """Have exactly these targets of a flow checked; what is known of the same ones is kept."""
+        wanted = {target.key: target for target in targets}
+        with self._changed:
+            present = self._watches.get(flow_id, {})
+            if not wanted:
+                self._watches.pop(flow_id, None)
+                return
+            watches: dict[ProbeKey, _Watch] = {}
+            for key, target in wanted.items():
+                watch = present.get(key)
+                if watch is None or watch.target.probe != target.probe:
+                    watch = _Watch(target)
+                    if key.kind == "startup" or not _has_startup(wanted, key):
+                        self._push(watch, target.probe.initial_delay.seconds)
+                watches[key] = watch
+            self._watches[flow_id] = watches
+
+    def _push(self, watch: _Watch, delay: float) -> None:
+        moment = self._clock.monotonic() + delay
+        heapq.heappush(self._due, (moment, next(self._order), watch))
+        self._changed.notify()
+
+    def verdict(self, flow_id: str) -> Verdict:
+        """What the checks of a flow have shown so far."""
+        with self._changed:
+            watches = dict(self._watches.get(flow_id, {}))
+        unhealthy, not_started, not_ready = set(), set(), {}
+        for key, watch in watches.items():
+            if key.kind == "readiness":
+                if not watch.passing:
+                    not_ready[key.run, key.step] = (
+                        f"step '{watch.target.step.name}' is not ready: {watch.message}"
+                    )
+            elif watch.passing is False:
+                unhealthy.add((key.run, key.step, key.attempt))
+            if key.kind == "startup" and not watch.passing:
+                not_started.add((key.run, key.step))
+        return Verdict(frozenset(unhealthy), frozenset(not_started), not_ready)
+
+    def close(self) -> None:
+        """End all checks."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _schedule(self) -> None:
+        while True:
+            with self._changed:
+                while not self._closed:
+                    now = self._clock.monotonic()
+                    if self._due and self._due[0][0] <= now:
+                        break
+                    self._changed.wait(self._due[0][0] - now if self._due else None)
+                if self._closed:
+                    return
+                watch = heapq.heappop(self._due)[2]
+                if not self._current(watch):
+                    continue
+            self._pool.submit(self._run, watch)
+
+    def _current(self, watch: _Watch) -> bool:
+        flow_id = watch.target.launch.flow.flow_id
+        return self._watches.get(flow_id, {}).get(watch.target.key) is watch
+
+    def _run(self, watch: _Watch) -> None:
+        target = watch.target
+        result = self._check(target)
+        with self._changed:
+            if self._closed or not self._current(watch):
+                return
+            changed = watch.add(result)
+            once = target.key.kind == "startup" and watch.passing is not None
+            if not once:
+                self._push(watch, target.probe.period.seconds)
+            elif watch.passing:
+                self._release(target)
+        if changed:
+            self._notify(target.launch.flow.flow_id)
+
+    def _release(self, target: Target) -> None:
+        """A step has started up: its other probes begin."""
+        for key, watch in self._watches[target.launch.flow.flow_id].items():
+            if key.kind != "startup" and key[:3] == target.key[:3]:
+                self._push(watch, watch.target.probe.initial_delay.seconds)
+
+    def _check(self, target: Target) -> CheckResult:
+        probe = target.probe
+        timeout = probe.timeout.seconds
+        try:
+            if probe.http_get is not None:
+                return _http(probe.http_get, timeout)
+            if probe.tcp_socket is not None:
+                return _tcp(probe.tcp_socket, timeout)
+            assert probe.exec is not None  # noqa: S101 - validated: exactly one of the three
+            return self._execute(target.launch, target.step, probe.exec.command, timeout)
+        except (OSError, http.client.HTTPException, FlowError) as error:
+            return CheckResult(ok=False, message=str(error) or type(error).__name__)
+
+
+def _has_startup(wanted: dict[ProbeKey, Target], key: ProbeKey) -> bool:
+    return key._replace(kind="startup") in wanted
+
+
+def _http(action: HttpGetAction, timeout: float) -> CheckResult:
+    connection = http.client.HTTPConnection(action.host, action.port, timeout=timeout)
+    try:
+        connection.request("GET", action.path, headers={"User-Agent": "flow-operator-probe"})
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    return CheckResult(ok=status in _ACCEPTED, message=f"HTTP status {status}")
+
+
+def _tcp(action: TcpSocketAction, timeout: float) -> CheckResult:
+    with socket.create_connection((action.host, action.port), timeout=timeout):
+        return CheckResult(ok=True, message="accepts connections")

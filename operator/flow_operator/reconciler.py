@@ -1,0 +1,324 @@
+"""One look at one flow: observe, plan, remember, act, tell."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Literal, cast
+
+import structlog
+from msgspec import Struct
+
+from flow_operator.backoff import retry_transient
+from flow_operator.board import Board
+from flow_operator.clock import Clock
+from flow_operator.errors import TerminalError
+from flow_operator.memory import RunMemory
+from flow_operator.model.flow import Flow
+from flow_operator.model.status import FlowStatus, Source
+from flow_operator.plan import (
+    Action,
+    EndStep,
+    Forget,
+    Freeze,
+    LaunchRun,
+    Seen,
+    SignalSteps,
+    StartStep,
+    Sweep,
+    Thaw,
+    Want,
+    launch_failed,
+    plan,
+    report,
+    start_failed,
+)
+from flow_operator.prober import Prober, ProbeKey, ProbeKind, Target
+from flow_operator.runners.base import Launch, Runner
+from flow_operator.store import Memories, Store, StoredFlow, Tombstone
+
+Shutdown = Literal["no", "soft", "hard"]
+
+_MAX_ROUNDS = 32
+"""Plans in one look; more would mean that a plan undoes what the one before it did."""
+
+_REACHED: Mapping[str, frozenset[str]] = {
+    "Started": frozenset({"running", "paused", "completed"}),
+    "Completed": frozenset({"completed"}),
+}
+
+log = structlog.get_logger("reconciler")
+
+
+class Result(Struct, frozen=True):
+    """What a look at a flow asks for next.
+
+    Attributes:
+        wake: when to look again even if nothing happens (monotonic seconds).
+    """
+
+    wake: float | None = None
+
+
+class Reconciler:
+    """Moves flows towards what is wanted of them.
+
+    It trusts no event: each look reads everything again.
+
+    Attributes:
+        shutdown: what the operator itself is about to do; flows are stopped accordingly, and
+            their desired state is left alone.
+    """
+
+    def __init__(  # noqa: PLR0913 - everything that a look needs, given once
+        self,
+        *,
+        store: Store,
+        memories: Memories,
+        runners: Mapping[str, Runner],
+        board: Board,
+        prober: Prober,
+        clock: Clock,
+        boot: str,
+        interrupt: threading.Event,
+    ) -> None:
+        self._store = store
+        self._memories = memories
+        self._runners = runners
+        self._board = board
+        self._prober = prober
+        self._clock = clock
+        self.boot = boot
+        self._interrupt = interrupt
+        self.shutdown: Shutdown = "no"
+
+    def reconcile(self, flow_id: str) -> Result:
+        """Look at one flow.
+
+        Raises:
+            RetryableError: a runner is away; look again later.
+            StorageError: what must be remembered could not be written, so nothing was done.
+        """
+        if flow_id in self._store.corrupt:
+            self._tell_corrupt(flow_id)
+            return Result()
+        bound = log.bind(flow_id=flow_id)
+        for _ in range(_MAX_ROUNDS):
+            record = self._store.record(flow_id)
+            want = self._want(flow_id, record)
+            memory = self._memories.get(flow_id)
+            decision = plan(want, self._see(flow_id), memory, self._clock.monotonic())
+            for note in decision.notes:
+                self._board.record(flow_id, note.reason, note.message, warning=note.warning)
+                bound.info("event", reason=note.reason, message=note.message)
+            if decision.memory is not None:
+                self._memories.put(flow_id, decision.memory)
+            for action in decision.actions:
+                self._act(flow_id, action, bound)
+            if decision.memory is None and not decision.actions:
+                self._gone(flow_id, record)
+                return Result()
+            self._probe(flow_id, want)
+            self._tell(flow_id, want, record)
+            again = any(action.settles for action in decision.actions)
+            if not again and decision.memory == memory:
+                return Result(decision.wake)
+        bound.error("no fixpoint", rounds=_MAX_ROUNDS)
+        return Result(self._clock.monotonic() + 1)
+
+    # --- what is wanted ------------------------------------------------------------------
+
+    def _want(self, flow_id: str, record: StoredFlow | Tombstone | None) -> Want:
+        if not isinstance(record, StoredFlow):
+            hard = self.shutdown == "hard" or (record is not None and record.hard)
+            generation = record.generation if record else 0
+            return Want(None, generation=generation, hard=hard)
+        ending = self.shutdown != "no"
+        state = "stopped" if ending else record.flow.spec.state
+        return Want(
+            flow=record.flow,
+            uid=record.uid,
+            generation=record.generation,
+            state=state,
+            hard=self.shutdown == "hard" or (state == "stopped" and record.hard and not ending),
+            token=record.token,
+            template=record.template,
+            base=record.origin.base,
+            blocked=tuple(self._blocked(record.flow)),
+            hold=self.shutdown == "soft" and self._has_live_dependents(flow_id),
+        )
+
+    def _blocked(self, flow: Flow) -> list[str]:
+        """Why a flow may not start yet."""
+        reasons = []
+        for dependency in flow.spec.depends_on:
+            status = self._board.get(dependency.name)
+            if self._store.get(dependency.name) is None:
+                reasons.append(f"waits for '{dependency.name}', which does not exist")
+            elif status is None or not _reached(status, dependency.condition):
+                reasons.append(f"waits for '{dependency.name}' to be {dependency.condition}")
+        return reasons
+
+    def dependents(self, flow_id: str) -> list[str]:
+        """The flows that depend on one directly."""
+        return [
+            record.flow_id
+            for record in self._store.flows()
+            if any(dependency.name == flow_id for dependency in record.flow.spec.depends_on)
+        ]
+
+    def _has_live_dependents(self, flow_id: str) -> bool:
+        return any(self._memories.get(name).runs for name in self.dependents(flow_id))
+
+    # --- what is seen --------------------------------------------------------------------
+
+    def _see(self, flow_id: str) -> Seen:
+        verdict = self._prober.verdict(flow_id)
+        return Seen(
+            boot=self.boot,
+            instances=tuple(
+                instance
+                for runner in self._runners.values()
+                for instance in runner.observe(flow_id)
+            ),
+            unhealthy=verdict.unhealthy,
+            not_started=verdict.not_started,
+            not_ready=verdict.not_ready,
+        )
+
+    def _probe(self, flow_id: str, want: Want) -> None:
+        """Have those steps checked that run and are to go on running.
+
+        Before anything is told: a step whose check was not yet made is not ready.
+        """
+        targets: list[Target] = []
+        if want.flow is not None and want.state == "running":
+            for run in self._memories.get(flow_id).runs.values():
+                if run.stop is None and run.uid == want.uid:
+                    flow = want.flow if run.template == want.template else run.flow
+                    targets += _targets(run, flow)
+        self._prober.sync(flow_id, targets)
+
+    # --- acting --------------------------------------------------------------------------
+
+    def _act(self, flow_id: str, action: Action, bound: structlog.stdlib.BoundLogger) -> None:
+        runner = self._runner(flow_id, action.run)
+        try:
+            retry_transient(lambda: _carry_out(runner, action), self._interrupt)
+        except TerminalError as error:
+            trouble = str(error)
+            bound.warning("action refused", action=type(action).__name__, error=trouble)
+            self._board.record(flow_id, "ActionRefused", trouble, warning=True)
+            memory, now = self._memories.get(flow_id), self._clock.monotonic()
+            if isinstance(action, LaunchRun):
+                memory = launch_failed(memory, action.run, trouble, now)
+            elif isinstance(action, StartStep):
+                memory = start_failed(memory, action.run, action.index, trouble, now)
+            self._memories.put(flow_id, memory)
+
+    def _runner(self, flow_id: str, run: str) -> Runner:
+        for known in self._memories.get(flow_id).runs.values():
+            if known.run == run:
+                return self._runners[known.flow.spec.runner]
+        for runner in self._runners.values():
+            if any(instance.run == run for instance in runner.observe(flow_id)):
+                return runner
+        return next(iter(self._runners.values()))
+
+    def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
+        """Nothing is wanted and nothing is left."""
+        self._prober.sync(flow_id, ())
+        self._memories.drop(flow_id)
+        if isinstance(record, Tombstone) and not self._store.purge(record):
+            return  # A new flow has taken its place; its own look follows.
+        self._board.remove(flow_id)
+
+    # --- telling -------------------------------------------------------------------------
+
+    def _tell(self, flow_id: str, want: Want, record: StoredFlow | Tombstone | None) -> None:
+        origin = record.origin if isinstance(record, StoredFlow) else None
+        file = origin.file if origin else None
+        previous = self._board.get(flow_id)
+        error = self._board.source_error(flow_id) if file else None
+        source = Source("file" if file else "api", file, error)
+        memory = self._memories.get(flow_id)
+        now = (self._clock.monotonic(), self._clock.wall())
+        self._board.publish(
+            report(flow_id, want, self._see(flow_id), memory, previous, source, now)
+        )
+
+    def _tell_corrupt(self, flow_id: str) -> None:
+        message = self._store.corrupt[flow_id]
+        if self._board.get(flow_id) is None:
+            self._board.record(flow_id, "StoreError", message, warning=True)
+        self._board.publish(unknown_status(flow_id, message))
+
+
+def unknown_status(flow_id: str, message: str) -> FlowStatus:
+    """The status of a flow whose configuration cannot be read."""
+    return FlowStatus(
+        flow_id=flow_id,
+        status="unknown",
+        desired="stopped",
+        generation=0,
+        observed_generation=0,
+        restarts=0,
+        replicas=0,
+        ready_replicas=0,
+        started_at=None,
+        message=message,
+        source=Source("api"),
+        conditions=(),
+        steps=(),
+    )
+
+
+def _reached(status: FlowStatus, condition: str) -> bool:
+    if condition == "Ready":
+        ready = status.condition("Ready")
+        return ready is not None and ready.status == "True"
+    return status.status in _REACHED[condition]
+
+
+def _targets(run: RunMemory, flow: Flow) -> list[Target]:
+    launch = Launch(run.run, run.replica, run.flow, run.base)
+    found: list[Target] = []
+    for index, (step, memory) in enumerate(zip(flow.spec.steps, run.steps, strict=True)):
+        if memory.ended or memory.retry_at is not None:
+            continue
+        probes = {
+            "startup": step.startup_probe,
+            "readiness": step.readiness_probe,
+            "liveness": step.liveness_probe,
+        }
+        for kind, probe in probes.items():
+            if probe is not None:
+                key = ProbeKey(run.run, index, memory.attempt, cast("ProbeKind", kind))
+                found.append(Target(key, probe, launch, step))
+    return found
+
+
+def _carry_out(runner: Runner, action: Action) -> None:
+    match action:
+        case LaunchRun():
+            runner.launch(_launch(action.memory))
+        case StartStep():
+            runner.start_step(_launch(action.memory), action.index, action.attempt)
+        case EndStep():
+            runner.end_step(action.run, action.index)
+        case SignalSteps():
+            runner.signal(action.run, action.indexes, action.name)
+        case Sweep():
+            runner.sweep(action.run, action.name)
+        case Freeze():
+            runner.freeze(action.run)
+        case Thaw():
+            runner.thaw(action.run)
+        case Forget():
+            runner.forget(action.run)
+        case _:
+            raise NotImplementedError(action)
+
+
+def _launch(memory: RunMemory) -> Launch:
+    return Launch(memory.run, memory.replica, memory.flow, memory.base)

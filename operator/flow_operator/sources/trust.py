@@ -1,0 +1,31 @@
+"""Whether what is read here could have been written by somebody else.
+
+A manifest starts commands, so whoever may write one may run anything as us. As sudo and cron do,
+we refuse files and folders that others may write.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+
+def distrust(path: Path) -> str | None:
+    """Why a folder must not be trusted, looking at it and all its parents; None if it may be."""
+    for current in (path, *path.parents):
+        info = os.stat(current)
+        reason = distrust_entry(info)
+        # In a sticky directory like /tmp others may add names, but not replace ours.
+        if reason and not (current != path and info.st_mode & stat.S_ISVTX):
+            return f"{current} {reason}"
+    return None
+
+
+def distrust_entry(info: os.stat_result) -> str | None:
+    """Why one file or folder must not be trusted."""
+    if info.st_mode & stat.S_IWOTH:
+        return "may be written by everybody: chmod o-w"
+    if info.st_uid not in (0, os.geteuid()):
+        return f"belongs to user {info.st_uid}, who is neither root nor the operator's user"
+    return None

@@ -1,0 +1,24 @@
+"""Desired state, durable: one YAML document per flow.
+
+A write is in the page cache of nobody: it is on the disk before it is acknowledged. What was
+acknowledged survives a power cut; what was not is there whole or not at all.
+"""
+
+from flow_operator.store.desired import Desired
+from flow_operator.store.files import write_quietly
+from flow_operator.store.lock import DataLock
+from flow_operator.store.memories import Memories
+from flow_operator.store.records import Origin, StoredFlow, Tombstone
+from flow_operator.store.store import Store, Transaction
+
+__all__ = [
+    "DataLock",
+    "Desired",
+    "Memories",
+    "Origin",
+    "Store",
+    "StoredFlow",
+    "Tombstone",
+    "Transaction",
+    "write_quietly",
+]

@@ -1,0 +1,259 @@
+"""Edits of desired state: what the API and the folder may do to configurations.
+
+Every function works within one transaction, checks everything first and changes nothing if
+anything is wrong.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+from msgspec.structs import replace
+
+from flow_operator.errors import (
+    ConflictError,
+    Fault,
+    InvalidError,
+    NotFoundError,
+    PreconditionError,
+)
+from flow_operator.manifest import Manifest
+from flow_operator.model.flow import State
+from flow_operator.store.records import Book, Origin, StoredFlow, Tombstone, stored
+from flow_operator.store.store import Store, Transaction
+
+Command = Literal["start", "stop", "pause", "resume", "restart"]
+
+COMMANDS: Mapping[Command, State] = {
+    "start": "running",
+    "stop": "stopped",
+    "pause": "paused",
+    "resume": "running",
+    "restart": "running",
+}
+"""The desired state that each command leads to."""
+
+
+class Desired:
+    """The edits of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def create(self, manifests: Sequence[Manifest]) -> list[StoredFlow]:
+        """Add configurations, all or none.
+
+        Raises:
+            InvalidError: naming every entry that exists already or stands twice.
+            StorageError: nothing was changed.
+        """
+        with self._store.transaction() as transaction:
+            faults: list[Fault] = []
+            for index, manifest in enumerate(manifests):
+                flow_id = manifest.flow.flow_id
+                if flow_id in transaction.changes:
+                    faults.append(Fault(f"the flow '{flow_id}' stands twice", f"/{index}"))
+                elif transaction.get(flow_id) is not None:
+                    said = f"the flow '{flow_id}' exists; PUT /flows/{flow_id} changes it"
+                    faults.append(Fault(said, f"/{index}"))
+                else:
+                    transaction.put(created(transaction, manifest, Origin()))
+            if faults:
+                raise InvalidError(faults)
+            check_dependencies(transaction)
+            return [
+                record for record in transaction.changes.values() if isinstance(record, StoredFlow)
+            ]
+
+    def replace(
+        self, manifest: Manifest, *, force: bool = False, version: int | None = None
+    ) -> tuple[StoredFlow, StoredFlow]:
+        """Replace a configuration; returns the old and the new record.
+
+        Args:
+            manifest: the whole new configuration.
+            force: take it over from the manifest file that owns it.
+            version: the resourceVersion that must be the present one.
+
+        Raises:
+            NotFoundError: there is none to replace.
+            ConflictError: a file owns it.
+            PreconditionError: it was changed meanwhile.
+            StorageError: nothing was changed.
+        """
+        with self._store.transaction() as transaction:
+            present = _present(transaction, manifest.flow.flow_id, force=force, version=version)
+            origin = replace(present.origin, file=None, applied=None)
+            record = changed(transaction, present, manifest, origin)
+            transaction.put(record)
+            check_dependencies(transaction)
+            return present, record
+
+    def delete(
+        self,
+        flow_id: str,
+        *,
+        hard: bool = False,
+        force: bool = False,
+        version: int | None = None,
+    ) -> None:
+        """Remove a configuration; what runs of it is stopped afterwards.
+
+        Raises:
+            NotFoundError: there is none.
+            ConflictError: a file owns it.
+            PreconditionError: it was changed meanwhile.
+            StorageError: nothing was changed.
+        """
+        with self._store.transaction() as transaction:
+            present = _present(transaction, flow_id, force=force, version=version)
+            transaction.put(tombstone(transaction, present, hard=hard))
+
+    def command(
+        self,
+        command: Command,
+        flow_ids: Iterable[str] | None,
+        *,
+        hard: bool = False,
+        ended: frozenset[str] = frozenset(),
+    ) -> list[str]:
+        """Edit the desired state of flows, all or none; returns their ids.
+
+        Args:
+            command: what to do.
+            flow_ids: which flows; None means all.
+            hard: whether a stop is to kill at once.
+            ended: flows that have completed or failed, which a start runs again.
+
+        Raises:
+            InvalidError: naming every id that does not exist.
+            StorageError: nothing was changed.
+        """
+        with self._store.transaction() as transaction:
+            ids = sorted(transaction.flows()) if flow_ids is None else list(dict.fromkeys(flow_ids))
+            unknown = [flow_id for flow_id in ids if transaction.get(flow_id) is None]
+            if unknown:
+                raise InvalidError(
+                    [Fault(f"there is no flow '{flow_id}'", "/flow_ids") for flow_id in unknown]
+                )
+            for flow_id in ids:
+                present = transaction.get(flow_id)
+                assert present is not None  # noqa: S101 - checked above
+                again = command == "restart" or (command != "pause" and flow_id in ended)
+                record = _commanded(transaction, present, command, hard=hard, again=again)
+                if record != present:
+                    transaction.put(record)
+            return ids
+
+
+def _present(
+    transaction: Transaction, flow_id: str, *, force: bool, version: int | None
+) -> StoredFlow:
+    present = transaction.get(flow_id)
+    if present is None:
+        raise NotFoundError(flow_id)
+    if version is not None and version != present.version:
+        raise PreconditionError(
+            f"'{flow_id}' is at version {present.version}, not {version}: read it again"
+        )
+    if present.origin.file is not None and not force:
+        raise ConflictError(
+            f"'{flow_id}' belongs to the manifest file {present.origin.file}: change it there, "
+            "or take the flow over with ?force=true"
+        )
+    return present
+
+
+def created(transaction: Transaction, manifest: Manifest, origin: Origin) -> StoredFlow:
+    """A record of a new flow, for this transaction."""
+    book = Book(uuid.uuid4().hex, 1, transaction.next_version(), origin=origin)
+    return stored(manifest, book)
+
+
+def changed(
+    transaction: Transaction, present: StoredFlow, manifest: Manifest, origin: Origin
+) -> StoredFlow:
+    """A record with another configuration; the same one keeps its generation."""
+    same = manifest.document == present.document()
+    book = Book(
+        uid=present.uid,
+        generation=present.generation + (not same),
+        version=transaction.next_version(),
+        token=present.token,
+        hard=present.hard and manifest.flow.spec.state == "stopped",
+        origin=origin,
+    )
+    return stored(manifest, book)
+
+
+def tombstone(transaction: Transaction, present: StoredFlow, *, hard: bool = False) -> Tombstone:
+    """A record of a deleted flow."""
+    return Tombstone(
+        present.flow_id,
+        present.uid,
+        present.generation + 1,
+        transaction.next_version(),
+        hard,
+    )
+
+
+def _commanded(
+    transaction: Transaction, present: StoredFlow, command: Command, *, hard: bool, again: bool
+) -> StoredFlow:
+    state = COMMANDS[command]
+    # A soft stop never takes back a hard one that is under way.
+    hard = command == "stop" and (hard or (present.hard and present.flow.spec.state == "stopped"))
+    if state == present.flow.spec.state and hard == present.hard and not again:
+        return present
+    document = present.document()
+    document["spec"]["state"] = state
+    flow = replace(present.flow, spec=replace(present.flow.spec, state=state))
+    return replace(
+        present,
+        flow=flow,
+        body=msgspec.json.encode({"flow_id": present.flow_id, **document}),
+        generation=present.generation + 1,
+        version=transaction.next_version(),
+        token=present.token + again,
+        hard=hard,
+    )
+
+
+def check_dependencies(transaction: Transaction) -> None:
+    """Refuse configurations that wait for each other.
+
+    Raises:
+        InvalidError: naming the circle.
+    """
+    flows = transaction.flows()
+    edges = {
+        flow_id: [dependency.name for dependency in record.flow.spec.depends_on]
+        for flow_id, record in flows.items()
+    }
+    for flow_id in transaction.changes:
+        circle = _circle(flow_id, edges)
+        if circle:
+            told = " -> ".join(circle)
+            raise InvalidError([Fault(f"flows depend on each other: {told}", "/spec/dependsOn")])
+
+
+def _circle(start: str, edges: Mapping[str, list[str]]) -> list[str]:
+    """A path from ``start`` back to itself, or nothing."""
+    came_from: dict[str, str] = {}
+    todo = [start]
+    while todo:
+        current = todo.pop()
+        for following in edges.get(current, ()):
+            if following == start:
+                path = [start]
+                while current != start:
+                    path.append(current)
+                    current = came_from[current]
+                return [start, *reversed(path)]
+            if following not in came_from:
+                came_from[following] = current
+                todo.append(following)
+    return []

@@ -1,0 +1,92 @@
+"""Writing files so that they are old or new, and never torn."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from flow_operator.errors import StorageError, StorageFullError
+
+TEMPORARY = ".tmp-"
+"""How unfinished files begin; recovery removes them."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@contextlib.contextmanager
+def storage_errors(doing: str) -> Iterator[None]:
+    """Turn the kernel's refusals into ours.
+
+    Raises:
+        StorageFullError: no space or quota is left.
+        StorageError: any other OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        kind = StorageFullError if error.errno in _FULL else StorageError
+        raise kind(f"{doing}: {error.strerror}; nothing was changed") from error
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Replace a file; when this returns, the new content survives a power cut.
+
+    Raises:
+        StorageError: the old content stands.
+    """
+    with storage_errors(f"cannot write {path.name}"):
+        _replace(path, data, durable=True)
+        sync_directory(path.parent)
+
+
+def write_quietly(path: Path, data: bytes) -> None:
+    """Replace a file; a killed process leaves the old or the new content, a power cut any.
+
+    Raises:
+        StorageError: the old content stands.
+    """
+    with storage_errors(f"cannot write {path.name}"):
+        _replace(path, data, durable=False)
+
+
+def _replace(path: Path, data: bytes, *, durable: bool) -> None:
+    # One writer per path at a time (the store's lock, the workqueue's key), so the name is ours.
+    temporary = path.with_name(TEMPORARY + path.name)
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            _write_all(descriptor, data)
+            if durable:
+                os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        os.rename(temporary, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(directory: Path) -> None:
+    """Remove what a killed writer left."""
+    for entry in directory.iterdir():
+        if entry.name.startswith(TEMPORARY):
+            entry.unlink(missing_ok=True)

@@ -1,0 +1,64 @@
+"""One file per flow for what must outlive the operator but not a reboot."""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from flow_operator.memory import FlowMemory, decode_memory, encode_memory
+from flow_operator.settings import Layout
+from flow_operator.store.files import remove_temporaries, storage_errors, write_quietly
+
+log = structlog.get_logger("memories")
+
+
+class Memories:
+    """What is remembered of each flow.
+
+    A file is replaced by rename, without fsync: it is for the operator that comes after a killed
+    one, on the same boot. After a power cut no process is left that it could speak of.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._directory = layout.runs
+        self._known: dict[str, FlowMemory] = {}
+
+    def recover(self) -> None:
+        """Read all files; one that cannot be read is set aside."""
+        with storage_errors(f"cannot open {self._directory}"):
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            remove_temporaries(self._directory)
+            for path in self._directory.glob("*.json"):
+                try:
+                    self._known[path.stem] = decode_memory(path.read_bytes())
+                except msgspec.MsgspecError as error:
+                    path.rename(path.with_suffix(".corrupt"))
+                    log.error("run record is unreadable", file=path.name, error=str(error))
+
+    def flow_ids(self) -> frozenset[str]:
+        """The flows of which something is remembered."""
+        return frozenset(self._known)
+
+    def get(self, flow_id: str) -> FlowMemory:
+        """What is remembered of a flow; nothing yet is an empty memory."""
+        return self._known.get(flow_id, _NOTHING)
+
+    def put(self, flow_id: str, memory: FlowMemory) -> None:
+        """Remember.
+
+        Raises:
+            StorageError: the earlier memory stands.
+        """
+        if self._known.get(flow_id) == memory:
+            return
+        write_quietly(self._directory / f"{flow_id}.json", encode_memory(memory))
+        self._known[flow_id] = memory
+
+    def drop(self, flow_id: str) -> None:
+        """Forget a flow."""
+        if self._known.pop(flow_id, None) is not None:
+            with storage_errors(f"cannot remove the run record of {flow_id}"):
+                (self._directory / f"{flow_id}.json").unlink(missing_ok=True)
+
+
+_NOTHING = FlowMemory()

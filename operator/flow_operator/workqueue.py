@@ -1,0 +1,105 @@
+"""The workqueue: which flows are to be looked at.
+
+Keys, never events. Its contract, as in client-go:
+
+- a key that is added while it waits is handed out once;
+- a key is handed to one worker at a time;
+- a key that is added while a worker has it is handed out once more after :meth:`done`;
+- :meth:`add_after` adds later; of several times for one key the earliest counts.
+"""
+
+from __future__ import annotations
+
+import heapq
+import threading
+from collections import deque
+
+from flow_operator.clock import Clock
+
+
+class WorkQueue:
+    """A queue of flow ids for several workers."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._changed = threading.Condition()
+        self._ready: deque[str] = deque()
+        self._dirty: set[str] = set()
+        self._processing: set[str] = set()
+        self._later: list[tuple[float, str]] = []
+        self._due: dict[str, float] = {}
+        self._closed = False
+
+    def add(self, key: str) -> None:
+        """Have a key handed out as soon as a worker is free."""
+        with self._changed:
+            self._add(key)
+
+    def _add(self, key: str) -> None:
+        if key in self._dirty or self._closed:
+            return
+        self._dirty.add(key)
+        if key not in self._processing:
+            self._ready.append(key)
+            self._changed.notify()
+
+    def add_after(self, key: str, delay: float) -> None:
+        """Have a key handed out in ``delay`` seconds, unless it is due earlier anyway."""
+        self.add_at(key, self._clock.monotonic() + delay)
+
+    def add_at(self, key: str, moment: float) -> None:
+        """Have a key handed out at a moment of the monotonic clock."""
+        with self._changed:
+            if moment >= self._due.get(key, float("inf")):
+                return
+            self._due[key] = moment
+            heapq.heappush(self._later, (moment, key))
+            self._changed.notify()
+
+    def get(self) -> str | None:
+        """Wait for a key and take it; None once the queue is closed."""
+        with self._changed:
+            while not self._closed:
+                delay = self._promote()
+                if self._ready:
+                    key = self._ready.popleft()
+                    self._dirty.discard(key)
+                    self._processing.add(key)
+                    if delay is not None:
+                        self._changed.notify()  # Somebody else must wait for what is due next.
+                    return key
+                self._changed.wait(delay)
+            return None
+
+    def _promote(self) -> float | None:
+        """Add what is due; returns seconds until the next is."""
+        now = self._clock.monotonic()
+        while self._later:
+            moment, key = self._later[0]
+            if self._due.get(key) != moment:
+                heapq.heappop(self._later)  # An earlier moment took its place.
+            elif moment <= now:
+                heapq.heappop(self._later)
+                del self._due[key]
+                self._add(key)
+            else:
+                return moment - now
+        return None
+
+    def done(self, key: str) -> None:
+        """Give a key back."""
+        with self._changed:
+            self._processing.discard(key)
+            if key in self._dirty:
+                self._ready.append(key)
+                self._changed.notify()
+
+    def __len__(self) -> int:
+        """How many keys wait to be handed out now."""
+        return len(self._ready)
+
+    def close(self) -> None:
+        """Hand out nothing any more; workers get None."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
