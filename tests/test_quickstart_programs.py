@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import queue
 import signal
 import socket
 import sqlite3
@@ -245,18 +246,44 @@ def test_a_schedule_does_not_drift(program, monkeypatch):
     """However long the work, ticks stay at multiples of the interval; missed ones are gone."""
     clock, begun = SimpleNamespace(now=100.0), []
 
-    def wait(_signals, seconds):
-        clock.now += seconds
+    class NoSignals:
+        def get(self, timeout):
+            clock.now += timeout
+            raise queue.Empty
 
     loaded = module(program)
     monkeypatch.setattr(loaded, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    monkeypatch.setattr(loaded.signal, "pthread_sigmask", lambda *_: None)
-    monkeypatch.setattr(loaded.signal, "sigtimedwait", wait)
+    monkeypatch.setattr(loaded, "SimpleQueue", NoSignals)
+    monkeypatch.setattr(loaded.signal, "signal", lambda *_: None)
     work = [0.25, 0.5, 1.5, 0.25, 10.25, 0.25, 0.0]
     for took, _ in zip(work, loaded.ticks(1.0), strict=False):
         begun.append(clock.now - 100)
         clock.now += took
     assert begun == [0.0, 1.0, 2.0, 3.5, 4.5, 14.75, 15.75]
+
+
+def freeze(process, seconds):
+    """What pausing a flow does to its processes."""
+    process.send_signal(signal.SIGSTOP)
+    stat = Path(f"/proc/{process.pid}/stat")
+    eventually(lambda: stat.read_text().rpartition(")")[2].split()[0] == "T")
+    time.sleep(seconds)  # not to wait for something: this is how long it lasts
+    process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("program", [READ, [*POLL, "http://127.0.0.1:9/"]])
+def test_a_source_goes_on_after_a_pause(bench, program):
+    """A pause that outlasts many ticks is not taken for a signal to stop."""
+    process = bench.start(*program, stdout=subprocess.PIPE)
+    with process.stdout:
+        process.stdout.readline()
+        for _ in range(3):
+            freeze(process, 0.2)
+            before = time.time()
+            at = 0.0
+            while at < before:
+                at = json.loads(process.stdout.readline())["at"]
+        assert stop(process) == 0
 
 
 @pytest.mark.parametrize("program", [READ, [*POLL, "http://127.0.0.1:9/"]])
@@ -293,6 +320,14 @@ def test_the_web_server_answers_and_stops_promptly(bench):
     assert "GET / " in log
     assert "GET /nothing" in log
     assert "healthz" not in log
+
+
+def test_the_web_server_goes_on_after_a_pause(bench):
+    """Neither a pause nor its end is taken for a signal to stop."""
+    server, url = bench.web()
+    freeze(server, 0.1)
+    assert httpx.get(f"{url}/healthz").status_code == 200
+    assert stop(server) == 0
 
 
 def test_the_web_server_says_in_one_line_that_its_port_is_taken(bench):

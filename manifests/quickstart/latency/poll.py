@@ -14,9 +14,9 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
+from queue import Empty, SimpleQueue
 from urllib.parse import urlsplit
 
-STOP = {signal.SIGTERM, signal.SIGINT}
 TIMEOUT = 1.0  # seconds
 
 
@@ -34,14 +34,17 @@ def main() -> None:
 def ticks(interval: float) -> Iterator[None]:
     """Tick at multiples of the interval, so that delays do not add up, until a signal to stop.
 
-    Signals are held back and taken only while it waits. Ticks that a pause swallowed stay lost.
+    Signals are heeded only while it waits. Ticks that a pause swallowed stay lost.
     """
-    signal.pthread_sigmask(signal.SIG_BLOCK, STOP)
+    stop: SimpleQueue[int] = SimpleQueue()  # unlike an Event, safe to use in a signal handler
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda number, _frame: stop.put(number))
     due = time.monotonic()
     while True:
         yield
         due = max(due + interval, now := time.monotonic())
-        if signal.sigtimedwait(STOP, due - now):
+        with suppress(Empty):
+            stop.get(timeout=due - now)
             return
 
 

@@ -1,0 +1,77 @@
+"""Fixtures, and the watch over what tests leave behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support import Flowd, eventually, memory_directory, processes_of
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--soak", action="store_true", help="also run the long tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--soak"):
+        return
+    skip = pytest.mark.skip(reason="a long run; --soak includes it")
+    for item in items:
+        if "soak" in item.keywords:
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _leaves_nothing_behind() -> Iterator[None]:
+    """A test that leaks a thread or a descriptor fails."""
+    threads = set(threading.enumerate())
+    descriptors = set(os.listdir("/proc/self/fd"))
+    yield
+
+    def clean() -> None:
+        left = [thread.name for thread in threading.enumerate() if thread not in threads]
+        assert not left, f"threads left behind: {left}"
+        opened = len(os.listdir("/proc/self/fd")) - len(descriptors)
+        assert opened <= 0, f"{opened} descriptors left open"
+
+    eventually(clean, within=5)
+
+
+@pytest.fixture
+def root() -> Iterator[Path]:
+    """A directory in memory."""
+    with memory_directory() as path:
+        yield path
+
+
+@pytest.fixture
+def flowd(root: Path) -> Iterator[Flowd]:
+    """A running operator; no process of its data directory may outlive a passing test's end."""
+    operator = Flowd(root)
+    try:
+        yield operator.start()
+    finally:
+        operator.destroy()
+        eventually(lambda: _assert_none(processes_of(operator.data)))
+
+
+@pytest.fixture
+def make_flowd(root: Path) -> Iterator[Callable[..., Flowd]]:
+    """Operators that the test configures and starts itself."""
+    made: list[Flowd] = []
+
+    def make(*arguments: str, environment: dict[str, str] | None = None) -> Flowd:
+        made.append(Flowd(root, *arguments, environment=environment))
+        return made[-1]
+
+    yield make
+    for operator in made:
+        operator.destroy()
+        eventually(lambda: _assert_none(processes_of(made[0].data)))
+
+
+def _assert_none(pids: list[int]) -> None:
+    assert not pids

@@ -1,0 +1,244 @@
+"""What tests share: waiting for conditions, clocks, flows, and a real operator."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+from flow_operator.manifest import Document, Manifest, load_manifest
+from flow_operator.runners.procfs import environment, read_proc
+
+T = TypeVar("T")
+
+ROOT = Path(__file__).parent.parent
+PROGRAMS = Path(__file__).parent / "programs"
+
+DEADLINE = 20.0
+"""Seconds after which a condition counts as never met; passing tests are far from it."""
+
+
+def eventually(check: Callable[[], T], within: float = DEADLINE, every: float = 0.01) -> T:
+    """Call until it raises no AssertionError; the last one is raised when time is up."""
+    end = time.monotonic() + within
+    while True:
+        try:
+            return check()
+        except AssertionError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(every)
+
+
+def always_for(seconds: float, check: Callable[[], Any], every: float = 0.02) -> None:
+    """Call again and again; it must never raise."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        check()
+        time.sleep(every)
+
+
+class FakeClock:
+    """Time that passes when told to."""
+
+    def __init__(self, monotonic: float = 1000.0, wall: float = 1_700_000_000.0) -> None:
+        self.now = monotonic
+        self.wall_now = wall
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def wall(self) -> float:
+        return self.wall_now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+        self.wall_now += seconds
+
+
+def make_document(name: str = "demo", *steps: str | dict[str, Any], **spec: Any) -> dict[str, Any]:
+    """A configuration; a step given as text is a script."""
+    given = steps or ("exec sleep 1000",)
+    listed = [
+        step if isinstance(step, dict) else {"name": f"s{index}", "script": step}
+        for index, step in enumerate(given)
+    ]
+    return {"flow_id": name, "spec": {"steps": listed, **spec}}
+
+
+def make_manifest(name: str = "demo", *steps: str | dict[str, Any], **spec: Any) -> Manifest:
+    """The same, checked."""
+    return load_manifest(Document(make_document(name, *steps, **spec)))
+
+
+def program(name: str, *arguments: str) -> dict[str, Any]:
+    """A step that runs one of the tests' own programs."""
+    command = [sys.executable, str(PROGRAMS / f"{name}.py"), *arguments]
+    return {"name": name, "command": command}
+
+
+@contextlib.contextmanager
+def memory_directory() -> Iterator[Path]:
+    """A directory in memory, where the machine has one: disks differ, tests should not."""
+    parent = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="flow-test-", dir=parent) as name:
+        yield Path(name)
+
+
+def processes_of(data: Path) -> list[int]:
+    """Every living process that was started for a data directory, by its environment."""
+    mark = f"FLOW_DATA={data}/work/".encode()
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit() and mark in environment(int(name)):
+            proc = read_proc(int(name))
+            if proc is not None and proc.state not in "ZX":
+                found.append(proc.pid)
+    return sorted(found)
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs (a zombie does not)."""
+    proc = read_proc(pid)
+    return proc is not None and proc.state not in "ZX"
+
+
+class Flowd:
+    """A real operator in a process of its own, on a data directory in memory."""
+
+    def __init__(self, root: Path, *arguments: str, environment: dict[str, str] | None = None):
+        self.data = root / "data"
+        self.manifests = root / "manifests"
+        self.manifests.mkdir(exist_ok=True)
+        self.log = root / "flowd.log"
+        self._arguments = arguments
+        self._environment = environment or {}
+        self.process: subprocess.Popen[str] | None = None
+        self.welcome: list[str] = []
+        self.client = httpx.Client(timeout=60)
+
+    def start(self) -> Flowd:
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "flow_operator.flowd"),
+                    *("--data", str(self.data), "--listen", "127.0.0.1:0"),
+                    *("--manifests", str(self.manifests)),
+                    *self._arguments,
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                env={**os.environ, **self._environment},
+            )
+        assert self.process.stdout is not None
+        self.welcome = []
+        for line in self.process.stdout:
+            self.welcome.append(line.rstrip("\n"))
+            if line.startswith("  stop"):
+                break
+        assert self.welcome, f"flowd did not start:\n{self.log.read_text()}"
+        self.client.base_url = self.welcome[0].split(" serves ")[1]
+        return self
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        """As a crash would: flows go on."""
+        self.end(signal.SIGKILL)
+
+    def end(self, number: signal.Signals = signal.SIGTERM, within: float = 60) -> int:
+        """Signal the operator and wait for its end."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.wait(within)
+
+    def wait(self, within: float = 60) -> int:
+        assert self.process is not None
+        code = self.process.wait(within)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
+
+    def shim_pid(self) -> int:
+        """The shim of this data directory; 0 if there is none."""
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                    if str(self.data).encode() in words and b"-S" in words:
+                        return int(name)
+        return 0
+
+    def destroy(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        self.client.close()
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+        shim = self.shim_pid()
+        if shim:
+            os.kill(shim, signal.SIGKILL)
+        for pid in processes_of(self.data):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    # --- the API -------------------------------------------------------------------------
+
+    def create(self, *documents: dict[str, Any]) -> None:
+        answer = self.client.post("/flows", json=list(documents))
+        assert answer.status_code == 201, answer.text
+
+    def command(self, command: str, *flow_ids: str, **extra: Any) -> dict[str, str]:
+        timeout = extra.pop("timeout", 30)
+        body = {"command": command, "flow_ids": list(flow_ids), **extra}
+        if not flow_ids:
+            del body["flow_ids"]
+        answer = self.client.patch(f"/flows/commands?timeout={timeout}", json=body)
+        assert answer.status_code == 200, answer.text
+        return {row["flow_id"]: row["status"] for row in answer.json()["details"]}
+
+    def status(self, flow_id: str) -> dict[str, Any]:
+        answer = self.client.get(f"/flows/status/{flow_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def statuses(self) -> dict[str, Any]:
+        return self.client.get("/flows/status").json()
+
+    def await_status(self, flow_id: str, wanted: str, within: float = DEADLINE) -> dict[str, Any]:
+        def check() -> dict[str, Any]:
+            status = self.status(flow_id)
+            assert status["status"] == wanted, status
+            return status
+
+        return eventually(check, within)
+
+    def await_gone(self, flow_id: str) -> None:
+        def check() -> None:
+            assert self.client.get(f"/flows/status/{flow_id}").status_code == 404
+
+        eventually(check)
+
+    def pids(self, flow_id: str) -> list[int]:
+        """The pids of a flow's steps, in their order."""
+        return [step["pid"] for step in self.status(flow_id)["steps"]]
+
+    def work(self, flow_id: str) -> Path:
+        """The flow's own directory."""
+        return self.data / "work" / flow_id
+
+    def logs(self, flow_id: str, step: str) -> str:
+        return (self.data / "logs" / flow_id / "0" / f"{step}.log").read_text()
