@@ -1,6 +1,8 @@
 # docker build -t flow-operator .
 # docker run -p 127.0.0.1:8710:8710 -v flowd:/data -v "$PWD/manifests/quickstart:/manifests:ro" \
 #     --stop-timeout 60 flow-operator
+#
+# The stop timeout must be longer than what the flows need to drain; after it everything is killed.
 
 FROM python:3.12-slim AS build
 WORKDIR /src
@@ -14,10 +16,11 @@ RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
 FROM python:3.12-slim
 COPY --from=build /opt/flow-operator /opt/flow-operator
 # First on the PATH, so that steps find this python3 too.
-ENV PATH=/opt/flow-operator/bin:$PATH \
-    PYTHONUNBUFFERED=1
-# The directories must be there, and be the user's, for volumes to take over their owner.
-RUN useradd --uid 10001 --no-create-home --home-dir /data --shell /usr/sbin/nologin flowd \
+ENV PATH=/opt/flow-operator/bin:$PATH
+# Manifests are refused unless they belong to root or to the operator's own user. 1000 is who they
+# belong to on most machines with one user; elsewhere give --user, and a /data of that user's.
+# A named volume takes over the owner of the directory that it is mounted on.
+RUN useradd --uid 1000 --no-create-home --home-dir /data --shell /usr/sbin/nologin flowd \
     && install --directory --owner flowd --group flowd --mode 0750 /data \
     && install --directory --mode 0755 /manifests
 USER flowd

@@ -27,7 +27,7 @@ TEST = [
 setup(
     name="flow-operator",
     version=VERSION,
-    description="Runs data flows declaratively: drains, supervises, adopts, and tells what it sees.",
+    description="Runs data flows declaratively: drains, supervises, adopts, tells what it sees.",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

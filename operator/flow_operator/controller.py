@@ -9,7 +9,6 @@ import structlog
 
 from flow_operator.backoff import requeue_delay
 from flow_operator.board import Board
-
 from flow_operator.errors import FlowError, RetryableError, StorageError, WaitingError
 from flow_operator.reconciler import Reconciler, Shutdown
 from flow_operator.runners.base import Runner
@@ -33,7 +32,7 @@ class Controller:
         queue: what is to be looked at.
     """
 
-    def __init__(  # noqa: PLR0913 - the parts it joins
+    def __init__(
         self,
         *,
         store: Store,
@@ -140,7 +139,7 @@ class Controller:
         self._queue.add_after(flow_id, delay)
 
     def shut_down(self, how: Shutdown) -> None:
-        """Begin to stop everything; desired state is left alone. ``hard`` after ``soft`` escalates."""
+        """Begin to stop everything, ``hard`` also after ``soft``; desired state is left alone."""
         self._reconciler.shutdown = how
         for flow_id in self.flow_ids():
             self._queue.add(flow_id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import queue
 import signal
 import sys
 import threading
@@ -55,9 +56,9 @@ class Operator:
         memories = Memories(layout)
         memories.recover()
         board = Board(clock)
-        queue = WorkQueue(clock)
+        work = WorkQueue(clock)
         self._runners: Mapping[str, Runner] = {"process": ProcessRunner(layout)}
-        self._prober = Prober(clock, queue.add, self._runners["process"].check)
+        self._prober = Prober(clock, work.add, self._runners["process"].check)
         reconciler = Reconciler(
             store=self._store,
             memories=memories,
@@ -74,7 +75,7 @@ class Operator:
             runners=self._runners,
             board=board,
             reconciler=reconciler,
-            queue=queue,
+            queue=work,
         )
         self._folder = (
             FolderSource(
@@ -119,10 +120,10 @@ class Operator:
 
     def _welcome(self, adopted: int) -> None:
         settings = self._settings
-        flows = len(self._store.flows())
+        known = f"{len(self._store.flows())} flows, {adopted} running instances taken back"
         lines = [
             f"flowd {__version__} serves {self.address.url}",
-            f"  data       {settings.layout.root} ({flows} flows, {adopted} running instances taken back)",
+            f"  data       {settings.layout.root} ({known})",
         ]
         if settings.manifests is not None:
             lines.append(f"  manifests  {settings.manifests} (watched)")
@@ -173,23 +174,24 @@ def _hosts(settings: Settings) -> frozenset[str] | None:
 
 
 class StopSignals:
-    """SIGINT and SIGTERM, taken one by one by the thread that waits for them.
+    """SIGINT and SIGTERM, one by one, for the main thread.
 
-    They are blocked and waited for, so that no handler runs at a moment nobody has thought of.
-    Construct before any thread is started: threads inherit what is blocked.
+    A handler may run between any two byte codes of the main thread, so it does the one thing that
+    is safe there: SimpleQueue.put is reentrant (as its documentation says), an Event is not.
     """
 
-    _WANTED = frozenset({signal.SIGINT, signal.SIGTERM})
-
     def __init__(self) -> None:
-        signal.pthread_sigmask(signal.SIG_BLOCK, self._WANTED)
+        self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda caught, _frame: self._came.put(caught))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the next one; False if ``timeout`` seconds pass first."""
-        if timeout is None:
-            signal.sigwait(self._WANTED)
-            return True
-        return signal.sigtimedwait(self._WANTED, timeout) is not None
+        try:
+            self._came.get(timeout=timeout)
+        except queue.Empty:
+            return False
+        return True
 
 
 # --- the command line ------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from flow_operator.plan import (
     report,
     start_failed,
 )
-from flow_operator.prober import Prober, ProbeKey, ProbeKind, Target
+from flow_operator.prober import ProbeKey, ProbeKind, Prober, Target
 from flow_operator.runners.base import Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -80,7 +84,9 @@ def test_a_paused_flow_stays_paused_over_a_crash(flowd: Flowd) -> None:
 
 def test_an_exit_while_no_operator_was_there_is_known(flowd: Flowd) -> None:
     """The shim keeps exit codes: the next operator restarts the step and tells how it ended."""
-    flowd.create(make_document("leaver", "while [ ! -e $FLOW_DATA/go ]; do sleep 0.01; done; exit 7"))
+    flowd.create(
+        make_document("leaver", "while [ ! -e $FLOW_DATA/go ]; do sleep 0.01; done; exit 7")
+    )
     flowd.await_status("leaver", "running")
     [pid] = flowd.pids("leaver")
     flowd.kill()
@@ -98,9 +104,6 @@ def test_an_exit_while_no_operator_was_there_is_known(flowd: Flowd) -> None:
 
 def test_killed_shim_is_replaced_and_takes_over(flowd: Flowd) -> None:
     """kill -9 of the shim: same pids, pipes held again, later exits are ExitUnknown."""
-    import os
-    import signal
-
     flowd.create(make_document("piped", "while :; do echo x; sleep 0.01; done", "cat", "cat"))
     flowd.await_status("piped", "running")
     pids = flowd.pids("piped")
@@ -125,9 +128,6 @@ def test_killed_shim_is_replaced_and_takes_over(flowd: Flowd) -> None:
 
 def test_operator_and_shim_killed_together(flowd: Flowd) -> None:
     """Both gone at once: the next operator finds the processes by run id, pid and start time."""
-    import os
-    import signal
-
     flowd.create(*(make_document(f"both-{n}") for n in range(5)))
     for n in range(5):
         flowd.await_status(f"both-{n}", "running")
@@ -162,8 +162,6 @@ def test_first_signal_drains_and_the_next_start_brings_everything_back(
 
 def test_second_signal_stops_hard(make_flowd: Callable[..., Flowd]) -> None:
     """A flow that will not drain does not hold up the second Ctrl-C."""
-    import signal
-
     flowd = make_flowd().start()
     flowd.create(make_document("deaf", "trap '' TERM; while :; do sleep 0.1; done"))
     flowd.await_status("deaf", "running")
@@ -176,11 +174,16 @@ def test_second_signal_stops_hard(make_flowd: Callable[..., Flowd]) -> None:
 
 def test_a_second_operator_is_refused(flowd: Flowd) -> None:
     """Two operators on one data directory: the second exits and says who holds it."""
-    import subprocess
-    import sys
-
     second = subprocess.run(
-        [sys.executable, "-m", "flow_operator.flowd", "--data", str(flowd.data), "--listen", "127.0.0.1:0"],
+        [
+            sys.executable,
+            "-m",
+            "flow_operator.flowd",
+            "--data",
+            str(flowd.data),
+            "--listen",
+            "127.0.0.1:0",
+        ],
         capture_output=True,
         text=True,
         timeout=30,
@@ -193,3 +196,20 @@ def test_a_second_operator_is_refused(flowd: Flowd) -> None:
 
 def _assert(condition: bool) -> None:
     assert condition
+
+
+def test_a_completed_job_is_not_run_again_by_a_restart(make_flowd: Callable[..., Flowd]) -> None:
+    """What has completed stays completed over a crash and over a drained end."""
+    flowd = make_flowd().start()
+    flowd.create(make_document("job", "echo ran >> $FLOW_DATA/runs", restart={"policy": "Never"}))
+    flowd.await_status("job", "completed")
+    flowd.kill()
+    flowd.start()
+    flowd.await_status("job", "completed")
+    assert flowd.end() == 0
+    flowd.start()
+    flowd.await_status("job", "completed")
+    assert (flowd.work("job") / "runs").read_text() == "ran\n"
+    flowd.command("start", "job")
+    flowd.await_status("job", "completed")
+    assert (flowd.work("job") / "runs").read_text() == "ran\nran\n"

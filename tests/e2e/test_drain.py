@@ -7,6 +7,7 @@ import random
 import signal
 
 import pytest
+
 from support import Flowd, eventually, make_document, program
 
 RECORDS = 100_000

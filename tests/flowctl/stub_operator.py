@@ -6,7 +6,7 @@ import json
 import re
 import socketserver
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -195,10 +195,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"0\r\n\r\n")
 
     def handle(self):
-        try:
+        with suppress(ConnectionError):  # The client may go whenever it likes.
             super().handle()
-        except (ConnectionError, BrokenPipeError):
-            pass  # The client may go whenever it likes.
 
     def log_message(self, *_):
         pass

@@ -60,7 +60,8 @@ def test_a_flow_that_is_late_is_told_with_what_it_does(operator, flowctl):
     result = flowctl("stop", "a", "--timeout", "3")
     assert result.exit_code == 1
     assert result.stdout == "flow/a stopping\n"
-    assert result.stderr == "Error: flow/a is stopping after 3s: draining step 'write'\n"
+    said = "flow/a is not stopped after 3s but stopping: draining step 'write'"
+    assert result.stderr == f"Error: {said}\n"
 
 
 def test_without_waiting_nothing_is_late(operator, flowctl):

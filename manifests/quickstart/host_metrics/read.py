@@ -52,7 +52,7 @@ def reading() -> dict[str, object]:
     cpu = (PROC / "stat").read_text().partition("\n")[0].split()[1:]
     memory = (line.split()[:2] for line in (PROC / "meminfo").read_text().splitlines())
     return {
-        "cpu": [int(ticks) for ticks in cpu],
+        "cpu": [int(count) for count in cpu],
         "memory": {key.rstrip(":"): int(kib) for key, kib in memory},
         "load": [float(load) for load in (PROC / "loadavg").read_text().split()[:3]],
     }

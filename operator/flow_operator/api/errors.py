@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from bottle import HTTPError, HTTPResponse
+from bottle import HTTPError, HTTPResponse, response
 
 from flow_operator.api.http import MAX_BODY, TooLargeError, UnsupportedMediaTypeError
 from flow_operator.errors import (
@@ -111,8 +111,5 @@ def bottle_error(error: HTTPError) -> bytes:
         detail = f"this route answers {allowed}"
     else:
         detail = str(error.body)
-    error.content_type = PROBLEM
-    from bottle import response
-
     response.content_type = PROBLEM
     return problem_body(status, detail)

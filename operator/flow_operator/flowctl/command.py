@@ -18,26 +18,27 @@ class Verb:
 
     Attributes:
         name: as the API and the user call it.
-        reached: the statuses that the command is content with. A flow that was not running is
-            held by a pause where it is; one that has run to its end was started.
-        help: one line.
+        goal: the status that it is to end in.
+        help: what it does, in one line.
+        content: the statuses that it is content with too. A pause holds a flow that was not
+            running as it is; a flow that has run to its end was started.
     """
 
     name: str
-    reached: frozenset[str]
+    goal: str
     help: str
+    content: tuple[str, ...] = ()
 
 
 VERBS = (
-    Verb("start", frozenset({"running", "completed"}), "Run flows."),
-    Verb("stop", frozenset({"stopped"}), "Stop flows, and wait until every process is gone."),
+    Verb("start", "running", "Run flows.", ("completed",)),
+    Verb("stop", "stopped", "Stop flows, and wait until every process is gone."),
     Verb(
-        "pause",
-        frozenset({"paused", "stopped", "completed"}),
-        "Hold flows where they are; their memory is kept.",
+        *("pause", "paused", "Hold flows where they are; their memory is kept."),
+        ("stopped", "completed"),
     ),
-    Verb("resume", frozenset({"running", "completed"}), "Let paused flows go on."),
-    Verb("restart", frozenset({"running", "completed"}), "Stop flows and run them again."),
+    Verb("resume", "running", "Let paused flows go on; the same as start.", ("completed",)),
+    Verb("restart", "running", "Stop flows and run them again.", ("completed",)),
 )
 
 
@@ -71,9 +72,10 @@ def _command(verb: Verb) -> click.Command:
             click.echo("No flows.", err=True)
         for name, status in observed.items():
             click.echo(f"flow/{name} {status}")
-        late = [name for name, status in observed.items() if status not in verb.reached]
+        reached = (verb.goal, *verb.content)
+        late = [name for name, status in observed.items() if status not in reached]
         if late and timeout:
-            _explain(client, late, timeout)
+            _explain(client, late, f"not {verb.goal} after {timeout:g}s")
             raise click.exceptions.Exit(FAILED)
 
     if verb.name == "stop":
@@ -82,14 +84,14 @@ def _command(verb: Verb) -> click.Command:
     return run
 
 
-def _explain(client: FlowClient, names: list[str], timeout: float) -> None:
+def _explain(client: FlowClient, names: list[str], trouble: str) -> None:
     """Say what the flows are doing that did not get there in time."""
     statuses = client.statuses()
     for name in names:
         status = statuses.get(name, {})
         doing = status.get("status", "unknown")
         message = status.get("message") or f"flowctl describe {name} tells more"
-        click.echo(f"Error: flow/{name} is {doing} after {timeout:g}s: {clean(message)}", err=True)
+        click.echo(f"Error: flow/{name} is {trouble} but {doing}: {clean(message)}", err=True)
 
 
 COMMANDS = [_command(verb) for verb in VERBS]

@@ -12,6 +12,9 @@ from flow_operator.errors import FlowError, InvalidError
 
 T = TypeVar("T")
 
+_SPOKEN = (("?force=true", "--force"), ("GET /flows lists", "`flowctl get` lists"))
+"""What the operator's sentences call by the API's words, in those of the command line."""
+
 FAILED = 1
 INVALID = 2
 UNREACHABLE = 3
@@ -22,7 +25,10 @@ def report(error: FlowError) -> int:
     faults = error.faults if isinstance(error, (InvalidError, ApiError)) else ()
     # An operator's summary often only repeats the faults.
     if not faults or faults[0].detail not in str(error):
-        click.echo(f"Error: {error}", err=True)
+        said = str(error)
+        for of_api, of_ours in _SPOKEN:
+            said = said.replace(of_api, of_ours)
+        click.echo(f"Error: {said}", err=True)
     for fault in faults:
         # A fault with a place reads as a compiler's; without, it needs an introduction.
         placed = fault.file or fault.line is not None

@@ -6,7 +6,7 @@ import sys
 
 import click
 
-from flow_operator.client import FlowClient
+from flow_operator.client import FlowClient, UnreachableError
 from flow_operator.flowctl.session import FlowName, connected
 from flow_operator.model.units import Duration
 
@@ -45,3 +45,6 @@ def logs(
     for piece in pieces:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()
+    if follow:
+        # Only the operator ends what is followed, and a script must not take that for success.
+        raise UnreachableError(client.url, "it has ended the stream")

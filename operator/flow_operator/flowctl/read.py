@@ -93,7 +93,10 @@ def manifests(client: FlowClient, output: Format) -> None:
     else:
         click.echo("No folder is watched; start flowd with --manifests DIR.", err=True)
     if held := answer.get("held"):
-        click.echo(f"Pruning is held: {held}\nConfirm it with: flowctl prune", err=True)
+        click.echo(f"Pruning is held: {held}", err=True)
+        if vanished := answer.get("vanished"):
+            click.echo(f"These flows would go: {', '.join(vanished)}", err=True)
+        click.echo("Confirm it with: flowctl prune", err=True)
 
 
 def _file_row(file: JsonObject) -> tuple[object, ...]:

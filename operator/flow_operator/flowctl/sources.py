@@ -43,10 +43,14 @@ def read_manifests(names: Sequence[str]) -> list[Wanted]:
     except InvalidError as error:
         faults += error.faults
     if faults:
-        raise InvalidError(faults)
+        raise InvalidError(sorted(faults, key=_place))
     if not documents:
         raise InvalidError(f"there is no flow in {', '.join(names)}")
     return [Wanted(*pair) for pair in zip(manifests, documents, strict=True)]
+
+
+def _place(fault: Fault) -> tuple[str, int, int]:
+    return fault.file or "", fault.line or 0, fault.column or 0
 
 
 def _files(name: str) -> list[str]:

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, Group
 from rich.live import Live
-from rich.padding import Padding
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from flow_operator.flowctl.output import Table
 from flow_operator.flowctl.text import clean
 
-_GREEN = ("running", "completed", "True")
-_YELLOW = ("pending", "starting", "stopping", "waiting", "unknown", "Unknown", "backoff", "Warning")
-_RED = ("failed", "False")
-_DIM = ("paused", "frozen", "stopped", "-")
 _STYLES = {
-    **dict.fromkeys(_GREEN, "green"),
-    **dict.fromkeys(_YELLOW, "yellow"),
-    **dict.fromkeys(_RED, "red"),
-    **dict.fromkeys(_DIM, "dim"),
+    **dict.fromkeys(("running", "completed"), "green"),
+    **dict.fromkeys(("pending", "starting", "stopping", "backoff", "waiting"), "yellow"),
+    **dict.fromkeys(("unknown", "Warning"), "yellow"),
+    **dict.fromkeys(("failed",), "red"),
+    **dict.fromkeys(("paused", "frozen", "stopped"), "dim"),
 }
-_COLOURED = ("STATUS", "STATE", "TYPE", "DESIRED")
+_COLOURED = ("STATUS", "STATE", "TYPE")
+_GAP = 3
+_LEAST_LAST = 30
+"""Cells below which folding the last column helps nobody: whole lines wrap instead."""
 
 
 class Screen(Protocol):
@@ -36,8 +36,10 @@ class Screen(Protocol):
 
 
 def draw(table: Table) -> None:
-    """Print a table."""
-    _console().print(Padding(_drawn(table), (0, 0, 0, table.indent), expand=False))
+    """Print a table. What does not fit is folded, never cut."""
+    console = _console()
+    for line in _lines(table, console.width):
+        console.print(line, soft_wrap=True)
 
 
 @contextmanager
@@ -52,27 +54,35 @@ class _LiveScreen:
         self._live = live
 
     def show(self, table: Table, note: str = "") -> None:
-        shown = _drawn(table)
+        lines = _lines(table)
         if note:
-            shown.caption = Text(note, style="yellow")
-            shown.caption_justify = "left"
-        self._live.update(shown, refresh=True)
+            lines.append(Text(note, style="yellow"))
+        for line in lines:
+            # A line that the terminal wrapped would upset the count of lines to go back up.
+            line.no_wrap, line.overflow = True, "ellipsis"
+        self._live.update(Group(*lines), refresh=True)
 
 
 def _console() -> Console:
     return Console(highlight=False, markup=False, emoji=False)
 
 
-def _drawn(table: Table) -> RichTable:
-    drawn = RichTable(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for header in table.headers[:-1]:
-        drawn.add_column(header, no_wrap=True)
-    drawn.add_column(table.headers[-1], overflow="fold")
-    for row in table.rows:
-        drawn.add_row(*map(_cell, table.headers, row))
-    return drawn
-
-
-def _cell(header: str, value: object) -> Text:
-    text = clean(value)
-    return Text(text, _STYLES.get(text, "") if header in _COLOURED else "")
+def _lines(table: Table, width: int | None = None) -> list[Text]:
+    """A table as lines; within ``width``, if given, the last column is folded."""
+    widths = [
+        max(cell_len(clean(cell)) for cell in column)
+        for column in zip(table.headers, *table.rows, strict=True)
+    ]
+    at = table.indent + sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    room = width - at if width and width - at >= _LEAST_LAST else None
+    lines: list[Text] = []
+    for row in (table.headers, *table.rows):
+        *cells, last = map(clean, row)
+        first, *rest = (textwrap.wrap(last, room) if room else [last]) or [""]
+        line = Text(" " * table.indent, style="bold" if row is table.headers else "")
+        for header, cell, size in zip(table.headers, [*cells, first], widths, strict=True):
+            line.append(cell, _STYLES.get(cell, "") if header in _COLOURED else "")
+            line.append(" " * (size - cell_len(cell) + _GAP))
+        line.rstrip()
+        lines += [line, *(Text(" " * at + piece) for piece in rest)]
+    return lines

@@ -148,7 +148,9 @@ def _schema_faults(data: Any) -> list[tuple[str, str]]:
     return sorted(set(found))[:_MAX_FAULTS]
 
 
-def _explain(error: ValidationError) -> Iterator[tuple[str, str]]:
+def _explain(  # noqa: C901 - one case for each keyword of the schema
+    error: ValidationError,
+) -> Iterator[tuple[str, str]]:
     pointer = "".join(f"/{escape(str(token))}" for token in error.absolute_path)
     value: Any = error.instance
     rule: Any = error.validator_value

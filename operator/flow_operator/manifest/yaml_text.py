@@ -236,7 +236,7 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     return value
 
 
-def _resolve(text: str, event: yaml.ScalarEvent) -> Any:
+def _resolve(text: str, event: yaml.ScalarEvent) -> Any:  # noqa: PLR0911 - one per rule
     """Resolve a plain scalar by YAML 1.2's core schema (section 10.3.2 of its text)."""
     if text == "":
         return None

@@ -232,14 +232,14 @@ def digest(value: Any) -> str:
 
 
 def encode_unit(value: Any) -> Any:
-    """msgspec's ``enc_hook``: durations are written as the user wrote them."""
+    """Msgspec's ``enc_hook``: durations are written as the user wrote them."""
     if isinstance(value, Duration):
         return value.text
     raise NotImplementedError(f"cannot encode {type(value)}")
 
 
 def decode_unit(kind: type, value: Any) -> Any:
-    """msgspec's ``dec_hook`` for the types of :mod:`flow_operator.model.units`."""
+    """Msgspec's ``dec_hook`` for the types of :mod:`flow_operator.model.units`."""
     if kind is Duration:
         return Duration.parse(value)
     raise NotImplementedError(f"cannot decode {kind}")

@@ -111,7 +111,8 @@ class _Planner:
                 self._note("Rebooted", "the machine was restarted; nothing had survived")
             self.runs.clear()
             self.relaunches.clear()
-        if self.want.flow is None or self.want.state == "stopped":
+        if self.want.flow is None or self.want.flow.spec.state == "stopped":
+            # Not when only the operator is about to end: what has completed stays completed.
             self.relaunches.clear()
             self.finished.clear()
             return
@@ -207,7 +208,7 @@ class _Planner:
         else:
             self.actions.append(LaunchRun(run.run, run))
 
-    def _reason_to_stop(self, run: RunMemory) -> str:
+    def _reason_to_stop(self, run: RunMemory) -> str:  # noqa: PLR0911 - one per reason
         want = self.want
         if want.flow is None:
             return "Deleted"

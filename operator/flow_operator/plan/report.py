@@ -27,7 +27,7 @@ class _Told(Struct, frozen=True):
     message: str
 
 
-def report(  # noqa: PLR0913 - a pure function of everything that is known
+def report(
     flow_id: str,
     want: Want,
     seen: Seen,
@@ -74,7 +74,9 @@ def report(  # noqa: PLR0913 - a pure function of everything that is known
 # --- the phase -------------------------------------------------------------------------------
 
 
-def _phase(want: Want, seen: Seen, memory: FlowMemory, instances: dict[str, Instance]) -> _Told:
+def _phase(  # noqa: PLR0911 - one per phase
+    want: Want, seen: Seen, memory: FlowMemory, instances: dict[str, Instance]
+) -> _Told:
     runs = list(memory.runs.values())
     if not runs:
         return _without_runs(want, memory)
@@ -106,7 +108,7 @@ def _replicas(want: Want) -> int:
     return want.flow.spec.replicas if want.flow is not None and want.state == "running" else 0
 
 
-def _without_runs(want: Want, memory: FlowMemory) -> _Told:
+def _without_runs(want: Want, memory: FlowMemory) -> _Told:  # noqa: PLR0911 - one per phase
     if want.flow is None or want.state == "stopped":
         return _Told("stopped", memory.last_stop or "Stopped", "")
     finished = memory.finished

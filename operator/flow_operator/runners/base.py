@@ -175,8 +175,10 @@ class Runner(Protocol):
         """Signal the processes of those steps that live."""
 
     def sweep(self, run: str, name: str | None) -> None:
-        """Look for whatever is left of a run, signal it if ``name`` is given, and go on until
-        nothing is left: then the instance is ``gone``."""
+        """Look for what is left of a run, and go on until it is ``gone``.
+
+        What is found is signalled, if ``name`` is given.
+        """
 
     def freeze(self, run: str) -> None:
         """Stop every process where it is; the instance is ``frozen`` once all were seen stopped."""

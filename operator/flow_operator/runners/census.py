@@ -25,7 +25,7 @@ Kind = Literal["sweep", "freeze", "thaw"]
 
 _FIRST_DELAY = 0.002
 _LAST_DELAY = 0.1
-"""Seconds between passes while something is still to be seen; doubled from the first to the last."""
+"""Seconds between passes while something is to be seen; doubled from first to last."""
 
 _EMPTY_PASSES = 2
 """A process that forks while it is being looked for shows in the second pass at the latest."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import uuid
@@ -105,7 +106,7 @@ class ProcessRunner:
         try:
             hello = link.call("hello", env=self._base_env)
             if hello["version"] != protocol.VERSION:
-                raise TerminalError(  # noqa: TRY301
+                raise TerminalError(
                     f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, "
                     f"this operator {protocol.VERSION}: stop the flows with the operator that "
                     "started it"
@@ -172,10 +173,9 @@ class ProcessRunner:
             self._census.close()
         if link is not None:
             if final:
-                try:
+                # It may end before it can answer, which is what was asked.
+                with contextlib.suppress(RetryableError):
                     link.call("shutdown")
-                except RetryableError:
-                    pass  # It ended before it could answer, which is what was asked.
             link.close()
 
     def _call(self, op: str, **arguments: Any) -> Any:
@@ -445,7 +445,7 @@ def _step_view(step: dict[str, Any]) -> StepView:
 
 
 def _living(handle: Handle, step: StepView, name: str) -> dict[str, int]:
-    """pid and start time of a step's process, if it still is that process; else zeros.
+    """Pid and start time of a step's process, if it still is that process; else zeros.
 
     Without a recorded pid, the operator died between the start and the record: the process is
     then the oldest leader of a session that carries the run's id and the step's name.

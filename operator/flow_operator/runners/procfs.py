@@ -104,7 +104,7 @@ class RunIndex:
         self._known: dict[tuple[int, int], str] = {}
 
     def runs(self, procs: Mapping[int, Proc]) -> dict[int, str]:
-        """pid -> run id, for the processes that carry one."""
+        """Pid -> run id, for the processes that carry one."""
         known = {
             (pid, proc.start): self._known.get((pid, proc.start)) or run_of(pid)
             for pid, proc in procs.items()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -233,14 +234,13 @@ class Run:
 
 
 def _signal_leader(step: Step, number: int) -> None:
-    try:
+    # A zombie that changed its owner, or one that is just being reaped, cannot be signalled.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(step.pid, number)
-    except (ProcessLookupError, PermissionError):
-        pass  # A zombie that changed its owner, or one that is just being reaped.
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot (proc(5), stat field 22); 0 if it is gone."""
+    """When a process started, in clock ticks since boot (field 22 of its stat); 0 if gone."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             return int(file.read().rpartition(b")")[2].split()[19])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import fcntl
 import os
@@ -97,7 +98,7 @@ class Shim:
 
     def _accept(self, listener: socket.socket, _: int) -> None:
         sock, _address = listener.accept()
-        sock.setblocking(False)
+        sock.setblocking(False)  # noqa: FBT003 - the name of the method tells
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _pid, uid, _gid = _PEER.unpack(raw)
         if uid not in (os.geteuid(), 0):
@@ -169,10 +170,8 @@ class Shim:
     # --- children ------------------------------------------------------------------------
 
     def _woken(self, wakeup: int, _: int) -> None:
-        try:
+        with contextlib.suppress(BlockingIOError):
             os.read(wakeup, 4096)
-        except BlockingIOError:
-            pass
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -311,10 +310,8 @@ def _instance(labels: dict[str, Any]) -> tuple[str, int]:
 def _listen(data: Path) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     with protocol.SocketPath(data) as path:
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        except FileNotFoundError:
-            pass
         previous = os.umask(0o177)
         listener.bind(path)
         os.umask(previous)

@@ -6,12 +6,12 @@ limits of the child. The shim has one thread, so it changes its own for the mome
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any
 
 _SOFT, _HARD = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -67,7 +67,7 @@ def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int])
     return pid
 
 
-@contextmanager
+@contextlib.contextmanager
 def _inside(directory: str) -> Iterator[None]:
     os.chdir(directory)
     try:
@@ -76,7 +76,7 @@ def _inside(directory: str) -> Iterator[None]:
         os.fchdir(_HOME)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _soft_limit(limit: int) -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, _HARD))
     try:
@@ -96,7 +96,5 @@ def _find(program: str, env: Mapping[str, str]) -> str:
 
 
 def _set_hard_limit(pid: int, limit: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))
-    except ProcessLookupError:
-        pass  # It has ended already; its limits do not matter any more.

@@ -81,8 +81,8 @@ class Apply:
             else self._known.get(file.name, FileRecord("", ()))
             for file in self._look.files.values()
         }
-        if held:
-            # What is held may come back: its files are remembered as they were.
+        if held or self._look.unsettled:
+            # What is not there now may come back: its file is remembered as it was.
             records = {**self._known, **records}
         return Applied(records, self._errors, vanished, held, pruned)
 
@@ -90,7 +90,7 @@ class Apply:
         self._errors.setdefault(file, []).append(message)
 
     def _claims(self) -> dict[str, list[tuple[ManifestFile, Manifest]]]:
-        """flow id -> the files that hold it, by name."""
+        """Flow id -> the files that hold it, by name."""
         claims: dict[str, list[tuple[ManifestFile, Manifest]]] = {}
         for name in sorted(self._look.files):
             file = self._look.files[name]
@@ -167,8 +167,8 @@ class Apply:
         owned = [f for f in self._transaction.flows().values() if f.origin.file is not None]
         vanished = [f for f in owned if f.flow_id not in claims and self._lost(f)]
         names = tuple(sorted(f.flow_id for f in vanished))
-        if not vanished:
-            return (), (), None
+        if not vanished or self._look.unsettled:
+            return (), (), None  # What is still being written may be where they went.
         held = self._why_held(len(vanished), len(owned))
         if held:
             return (), names, held

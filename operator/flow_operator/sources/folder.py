@@ -7,6 +7,7 @@ saying so. Hence every hint leads to a look at the whole folder, and so does the
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ class FolderSource:
         clock: for settling.
     """
 
-    def __init__(  # noqa: PLR0913 - what it joins
+    def __init__(
         self,
         *,
         folder: Path,
@@ -107,6 +108,7 @@ class FolderSource:
         """Apply the folder as it is, then watch it."""
         self._watch()
         self.scan()
+        self._store.subscribe(self._changed_elsewhere)
         self._thread.start()
 
     def close(self) -> None:
@@ -127,6 +129,12 @@ class FolderSource:
             self._hint.clear()
             self._watch()
             self.scan()
+
+    def _changed_elsewhere(self, flow_ids: Iterable[str]) -> None:
+        """Look again when somebody else has changed a flow that a file holds."""
+        held = {flow_id for record in self._known.values() for flow_id in record.flows}
+        if not held.isdisjoint(flow_ids):
+            self._hint.set()
 
     # --- watching ------------------------------------------------------------------------
 

@@ -116,7 +116,7 @@ class Scanner:
             folders[:] = [name for name in folders if not name.startswith(".")]
             for name in files:
                 if not name.startswith(".") and Path(name).suffix in SUFFIXES:
-                    yield os.path.relpath(os.path.join(directory, name), self._folder)  # noqa: PTH118
+                    yield os.path.relpath(os.path.join(directory, name), self._folder)
 
     def _resolved_root(self) -> Path:
         """The folder, or what its ``..data`` link points to now.
