@@ -13,7 +13,7 @@ from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.errors import TerminalError
-from flow_operator.memory import RunMemory
+from flow_operator.memory import FlowMemory, RunMemory
 from flow_operator.model.flow import Flow
 from flow_operator.model.status import FlowStatus, Source
 from flow_operator.plan import (
@@ -111,17 +111,19 @@ class Reconciler:
             for note in decision.notes:
                 self._board.record(flow_id, note.reason, note.message, warning=note.warning)
                 bound.info("event", reason=note.reason, message=note.message)
-            if decision.memory is not None:
-                self._memories.put(flow_id, decision.memory)
+            self._memories.put(flow_id, decision.intent)
+            after = decision.memory
             for action in decision.actions:
-                self._act(flow_id, action, bound)
-            if decision.memory is None and not decision.actions:
+                after = self._act(flow_id, action, after, bound)
+            if after is not None:
+                self._memories.put(flow_id, after)
+            elif not decision.actions:
                 self._gone(flow_id, record)
                 return Result()
             self._probe(flow_id, want)
             self._tell(flow_id, want, record)
             again = any(action.settles for action in decision.actions)
-            if not again and decision.memory == memory:
+            if not again and after == memory:
                 return Result(decision.wake)
         bound.error("no fixpoint", rounds=_MAX_ROUNDS)
         return Result(self._clock.monotonic() + 1)
@@ -201,27 +203,38 @@ class Reconciler:
 
     # --- acting --------------------------------------------------------------------------
 
-    def _act(self, flow_id: str, action: Action, bound: structlog.stdlib.BoundLogger) -> None:
-        runner = self._runner(flow_id, action.run)
+    def _act(
+        self,
+        flow_id: str,
+        action: Action,
+        memory: FlowMemory | None,
+        bound: structlog.stdlib.BoundLogger,
+    ) -> FlowMemory | None:
+        """Carry one action out; returns what is to be remembered after it.
+
+        Raises:
+            RetryableError: the runner is away; what stood before is planned anew.
+        """
+        runner = self._runner(flow_id, action)
         try:
             retry_transient(lambda: _carry_out(runner, action), self._interrupt)
         except TerminalError as error:
             trouble = str(error)
             bound.warning("action refused", action=type(action).__name__, error=trouble)
             self._board.record(flow_id, "ActionRefused", trouble, warning=True)
-            memory, now = self._memories.get(flow_id), self._clock.monotonic()
-            if isinstance(action, LaunchRun):
-                memory = launch_failed(memory, action.run, trouble, now)
-            elif isinstance(action, StartStep):
-                memory = start_failed(memory, action.run, action.index, trouble, now)
-            self._memories.put(flow_id, memory)
+            now = self._clock.monotonic()
+            if memory is not None and isinstance(action, LaunchRun):
+                return launch_failed(memory, action.run, trouble, now)
+            if memory is not None and isinstance(action, StartStep):
+                return start_failed(memory, action.run, action.index, trouble, now)
+        return memory
 
-    def _runner(self, flow_id: str, run: str) -> Runner:
-        for known in self._memories.get(flow_id).runs.values():
-            if known.run == run:
-                return self._runners[known.flow.spec.runner]
+    def _runner(self, flow_id: str, action: Action) -> Runner:
+        """The runner that has a run, or is to have it."""
+        if isinstance(action, LaunchRun | StartStep):
+            return self._runners[action.memory.flow.spec.runner]
         for runner in self._runners.values():
-            if any(instance.run == run for instance in runner.observe(flow_id)):
+            if any(instance.run == action.run for instance in runner.observe(flow_id)):
                 return runner
         return next(iter(self._runners.values()))
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 from support import Flowd, alive, always_for, eventually, make_document, processes_of
 
@@ -213,3 +215,25 @@ def test_a_completed_job_is_not_run_again_by_a_restart(make_flowd: Callable[...,
     flowd.command("start", "job")
     flowd.await_status("job", "completed")
     assert (flowd.work("job") / "runs").read_text() == "ran\nran\n"
+
+
+def test_a_copied_data_directory_is_another_operators(
+    make_flowd: Callable[..., Flowd], root: Path
+) -> None:
+    """A backup that is started beside the original takes nothing over and ends nothing."""
+    first = make_flowd().start()
+    first.create(make_document("one", "exec sleep 1000", "cat"))
+    first.await_status("one", "running")
+    pids = first.pids("one")
+    (root / "copy").mkdir()
+    shutil.copytree(first.data, root / "copy" / "data", ignore=shutil.ignore_patterns("*.sock"))
+    second = Flowd(root / "copy")
+    try:
+        second.start()
+        second.await_status("one", "running")
+        assert not set(second.pids("one")) & set(pids)
+        assert second.command("stop") == {"one": "stopped"}
+    finally:
+        second.destroy()
+    assert first.pids("one") == pids
+    assert first.status("one")["status"] == "running"

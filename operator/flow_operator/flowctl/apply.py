@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @connected
 def apply(client: FlowClient, files: tuple[str, ...], *, dry_run: bool, force: bool) -> None:
-    """Create flows, and change those that are otherwise than their manifests say.
+    """Create or change flows as manifests say.
 
     The manifests are checked first; if anything is wrong with one of them, nothing is sent. New
     flows are created all or none. A manifest without spec.state leaves the state as it is.

@@ -32,7 +32,7 @@ class Verb:
 
 VERBS = (
     Verb("start", "running", "Run flows.", ("completed",)),
-    Verb("stop", "stopped", "Stop flows, and wait until every process is gone."),
+    Verb("stop", "stopped", "Stop flows, until every process is gone."),
     Verb(
         *("pause", "paused", "Hold flows where they are; their memory is kept."),
         ("stopped", "completed"),
@@ -50,9 +50,8 @@ def _command(verb: Verb) -> click.Command:
         "--timeout",
         type=click.FloatRange(0, 600),
         default=10.0,
-        show_default="10",
         metavar="SECONDS",
-        help="How long to wait for it; 0 does not wait.",
+        help="How long to wait for it, 10 by default and 600 at most; 0 does not wait.",
     )
     @connected
     def run(

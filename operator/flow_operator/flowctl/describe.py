@@ -35,7 +35,10 @@ _LABEL_WIDTH = 14
 @click.argument("name", type=FlowName())
 @connected
 def describe(client: FlowClient, name: str) -> None:
-    """Tell everything about a flow: wanted, observed, its steps, what happened to it."""
+    """Tell everything about one flow.
+
+    What is wanted and observed, its conditions, its steps, and what happened to it.
+    """
     status = client.status(name)
     try:
         configuration, _ = client.flow(name)

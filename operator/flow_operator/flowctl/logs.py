@@ -24,8 +24,10 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 @click.argument("name", type=FlowName())
 @click.option("-f", "--follow", is_flag=True, help="Go on with what is printed from now on.")
 @click.option("--step", metavar="STEP", help="Only this step.")
-@click.option("--replica", type=click.IntRange(min=0), help="Only this replica.")
-@click.option("--tail", type=click.IntRange(min=0), help="Only the last lines, this many.")
+@click.option("--replica", metavar="N", type=click.IntRange(min=0), help="Only this replica.")
+@click.option(
+    "--tail", metavar="N", type=click.IntRange(min=0), help="Only the last lines, this many."
+)
 @click.option(
     "--since", metavar="DURATION", callback=_since, help="Only what is younger: 30s, 5m, 1h30m."
 )
@@ -40,7 +42,11 @@ def logs(
     tail: int | None,
     since: str | None,
 ) -> None:
-    """Print what a flow writes: each step's stderr and the last step's stdout."""
+    """Print what a flow writes.
+
+    That is each step's stderr and the last step's stdout. Where several steps or replicas are
+    shown, each line begins with the name of its own.
+    """
     pieces = client.logs(name, step=step, replica=replica, tail=tail, since=since, follow=follow)
     for piece in pieces:
         sys.stdout.buffer.write(piece)

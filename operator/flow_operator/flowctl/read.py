@@ -80,7 +80,10 @@ def _row(document: JsonObject, statuses: dict[str, JsonObject]) -> tuple[object,
 @output_option
 @connected
 def manifests(client: FlowClient, output: Format) -> None:
-    """Show the files of the watched folder: their flows, and what is wrong with them."""
+    """Show the files of the watched folder.
+
+    The flows of each, what is wrong with it, and whether a prune is held.
+    """
     answer = client.manifests()
     if output != "table":
         print_data(answer, output)

@@ -31,9 +31,9 @@ def delete(client: FlowClient, names: tuple[str, ...], *, hard: bool, force: boo
 @click.command("prune")
 @connected
 def prune(client: FlowClient) -> None:
-    """Confirm a prune that is held: delete the flows whose manifests have gone.
+    """Delete the flows whose files have gone.
 
-    `manifests` tells whether one is held, and why.
+    For when the operator holds that back: `manifests` tells whether, and why.
     """
     gone = client.prune()
     for name in gone:

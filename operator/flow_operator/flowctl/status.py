@@ -23,9 +23,8 @@ Statuses = dict[str, JsonObject]
     "--interval",
     type=click.FloatRange(min=0.05),
     default=1.0,
-    show_default=True,
     metavar="SECONDS",
-    help="With --watch: how often to look.",
+    help="With --watch: how often to look; every second by default.",
 )
 @output_option
 @connected

@@ -131,11 +131,15 @@ class Decision(Struct, frozen=True):
     """What to do.
 
     Attributes:
-        memory: to be made durable before any action; None when there is nothing left to keep.
+        intent: to be remembered before any action: what stood, and the runs to be launched.
+        memory: to be remembered once the actions were carried out; None when there is nothing
+            left to keep. All but launches may be carried out twice, if the operator is killed
+            before this is remembered, and do nothing the second time.
         actions: in this order.
         wake: when to plan again even if nothing happens (monotonic seconds).
     """
 
+    intent: FlowMemory
     memory: FlowMemory | None
     actions: tuple[Action, ...] = ()
     notes: tuple[Note, ...] = ()

@@ -59,6 +59,7 @@ class _Planner:
         self.now = now
         self.memory = memory
         self.runs = dict(memory.runs)
+        self.standing = self.runs
         self.relaunches = dict(memory.relaunches)
         self.finished = dict(memory.finished)
         self.restarts = memory.restarts
@@ -78,10 +79,27 @@ class _Planner:
             self._launch_missing()
         nothing_left = self.want.flow is None and not self.runs
         return Decision(
+            self._intent(),
             None if nothing_left else self._remembered(),
             tuple(self.actions),
             tuple(self.notes),
             self.wake,
+        )
+
+    def _intent(self) -> FlowMemory:
+        launched = {
+            action.memory.replica: action.memory
+            for action in self.actions
+            if isinstance(action, LaunchRun)
+        }
+        if not launched:
+            return self.memory
+        return replace(
+            self.memory,
+            boot=self.seen.boot,
+            uid=self.want.uid,
+            launches=self.launches,
+            runs={**self.standing, **launched},
         )
 
     def _remembered(self) -> FlowMemory:
@@ -111,6 +129,7 @@ class _Planner:
                 self._note("Rebooted", "the machine was restarted; nothing had survived")
             self.runs.clear()
             self.relaunches.clear()
+        self.standing = dict(self.runs)
         if self.want.flow is None or self.want.flow.spec.state == "stopped":
             # Not when only the operator is about to end: what has completed stays completed.
             self.relaunches.clear()
@@ -474,18 +493,21 @@ def _outcome(stopping: Stopping) -> str:
 
 def _synchronised(run: RunMemory, instance: Instance) -> RunMemory:
     """Take over what the runner saw."""
-    steps = tuple(
-        replace(
-            step,
-            attempt=max(step.attempt, view.attempt),
-            pid=view.pid,
-            start=view.start,
-            ended=view.ended or step.ended,
-            last_exit=view.exit if view.exit is not None else step.last_exit,
-        )
-        for step, view in zip(run.steps, instance.steps, strict=True)
+    pairs = zip(run.steps, instance.steps, strict=True)
+    return replace(run, confirmed=True, steps=tuple(_step_as_seen(*pair) for pair in pairs))
+
+
+def _step_as_seen(step: StepMemory, view: StepView) -> StepMemory:
+    if view.attempt > step.attempt:
+        # It was started, and the operator that did it was killed before it could remember that.
+        step = replace(step, attempt=view.attempt, restarts=step.restarts + 1, retry_at=None)
+    return replace(
+        step,
+        pid=view.pid,
+        start=view.start,
+        ended=view.ended or step.ended,
+        last_exit=view.exit if view.exit is not None else step.last_exit,
     )
-    return replace(run, confirmed=True, steps=steps)
 
 
 def _told(ended: Exit) -> str:

@@ -56,17 +56,20 @@ class Census:
     """Serves jobs by run id until closed.
 
     Args:
+        home: the data directory, which the environment of our processes names.
         shim_pid: tells the present shim's pid, to which orphans of its children fall.
         on_done: called when a job's end was seen.
         on_survivors: called when the processes that a sweep finds have changed.
     """
 
-    def __init__(self, shim_pid: Callable[[], int], on_done: Done, on_survivors: Seen) -> None:
+    def __init__(
+        self, home: str, shim_pid: Callable[[], int], on_done: Done, on_survivors: Seen
+    ) -> None:
         self._shim_pid = shim_pid
         self._on_done = on_done
         self._on_survivors = on_survivors
         self._jobs: dict[str, Job] = {}
-        self._index = RunIndex()
+        self._index = RunIndex(home)
         self._changed = threading.Condition()
         self._fresh = False
         self._closed = False

@@ -66,6 +66,7 @@ class ProcessRunner:
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self._home = str(layout.root)
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
         self._by_flow: dict[str, set[str]] = {}
@@ -92,8 +93,10 @@ class ProcessRunner:
     def start(self, notify: Notify) -> None:
         """Connect to the shim, or start one; what it runs is observed from then on."""
         self._notify = notify
-        self._census = Census(lambda: self._shim_pid, self._job_done, self._survivors_seen)
-        self._connect()
+        retry_transient(self._connect, self._closing)
+        self._census = Census(
+            self._home, lambda: self._shim_pid, self._job_done, self._survivors_seen
+        )
 
     def _connect(self) -> None:
         """Connect to the shim, or start one.
@@ -155,11 +158,32 @@ class ProcessRunner:
             if handle.run in known:
                 continue
             steps = [
-                {"attempt": step.attempt, "ended": step.ended, **_living(handle, step, name)}
+                {"attempt": step.attempt, "ended": step.ended, **self._living(handle, step, name)}
                 for step, name in zip(handle.steps, handle.names, strict=True)
             ]
             labels = _labels(handle.flow_id, handle.replica, handle.names)
             self._took(call("adopt", run=handle.run, labels=labels, steps=steps))
+
+    def _living(self, handle: Handle, step: StepView, name: str) -> dict[str, int]:
+        """Pid and start time of a step's process, if it still is that process; else zeros.
+
+        Without a recorded pid, the operator died between the start and the record: the process is
+        then the oldest leader of a session that carries the run's id and the step's name.
+        """
+        if step.pid:
+            proc = read_proc(step.pid)
+            if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
+                return {"pid": step.pid, "start": step.start}
+            return {"pid": 0, "start": 0}
+        leaders = [
+            proc
+            for proc in scan().values()
+            if proc.pid == proc.sid
+            and run_of(proc.pid, self._home) == handle.run
+            and step_of(proc.pid) == name
+        ]
+        oldest = min(leaders, key=lambda proc: proc.start, default=None)
+        return {"pid": oldest.pid, "start": oldest.start} if oldest else {"pid": 0, "start": 0}
 
     def close(self, *, final: bool) -> None:
         """Hang up; a final close also ends the shim, unless something still runs."""
@@ -374,6 +398,7 @@ class ProcessRunner:
             "cwd": cwd,
             "env": {
                 **_step_environment(step, cwd),
+                "FLOW_OPERATOR": self._home,
                 "FLOW_ID": flow_id,
                 "FLOW_RUN": launch.run,
                 "FLOW_STEP": step.name,
@@ -442,26 +467,6 @@ def _step_view(step: dict[str, Any]) -> StepView:
         msgspec.convert(step["exit"], Exit) if step["exit"] else None,
         step["input"],
     )
-
-
-def _living(handle: Handle, step: StepView, name: str) -> dict[str, int]:
-    """Pid and start time of a step's process, if it still is that process; else zeros.
-
-    Without a recorded pid, the operator died between the start and the record: the process is
-    then the oldest leader of a session that carries the run's id and the step's name.
-    """
-    if step.pid:
-        proc = read_proc(step.pid)
-        if proc and proc.start == step.start and run_of(step.pid) == handle.run:
-            return {"pid": step.pid, "start": step.start}
-        return {"pid": 0, "start": 0}
-    leaders = [
-        proc
-        for proc in scan().values()
-        if proc.pid == proc.sid and run_of(proc.pid) == handle.run and step_of(proc.pid) == name
-    ]
-    oldest = min(leaders, key=lambda proc: proc.start, default=None)
-    return {"pid": oldest.pid, "start": oldest.start} if oldest else {"pid": 0, "start": 0}
 
 
 def _usage(step: dict[str, Any], in_flight: int) -> Usage:

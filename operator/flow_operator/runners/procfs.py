@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
+_HOME = b"FLOW_OPERATOR="
 _RUN = b"FLOW_RUN="
 _STEP = b"FLOW_STEP="
 
@@ -84,9 +85,16 @@ def _variable(environ: bytes, prefix: bytes) -> str:
     return ""
 
 
-def run_of(pid: int) -> str:
-    """The run id in a process' environment, or ``""``."""
-    return _variable(environment(pid), _RUN)
+def run_of(pid: int, home: str) -> str:
+    """The run id in a process' environment, or ``""``.
+
+    Args:
+        pid: of the process.
+        home: the data directory of the operator that must have started it. A copy of a data
+            directory holds the same run ids; what runs for the original is not the copy's.
+    """
+    environ = environment(pid)
+    return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
 
 
 def step_of(pid: int) -> str:
@@ -100,13 +108,14 @@ class RunIndex:
     A negative answer is not kept: a process that was just forked still shows its parent's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, home: str) -> None:
+        self._home = home
         self._known: dict[tuple[int, int], str] = {}
 
     def runs(self, procs: Mapping[int, Proc]) -> dict[int, str]:
         """Pid -> run id, for the processes that carry one."""
         known = {
-            (pid, proc.start): self._known.get((pid, proc.start)) or run_of(pid)
+            (pid, proc.start): self._known.get((pid, proc.start)) or run_of(pid, self._home)
             for pid, proc in procs.items()
             if proc.ppid != 2  # noqa: PLR2004 - children of kthreadd have no environment
         }

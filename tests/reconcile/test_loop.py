@@ -1,0 +1,295 @@
+"""The control loop on the fake runner: what is wanted comes about."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support import FakeClock, eventually, make_manifest
+
+from flow_operator.board import Board
+from flow_operator.clock import Clock, SystemClock
+from flow_operator.controller import Controller
+from flow_operator.model.status import FlowStatus
+from flow_operator.prober import Prober
+from flow_operator.reconciler import Reconciler
+from flow_operator.runners.fake import FakeRunner, FakeWorld
+from flow_operator.settings import Layout
+from flow_operator.store import Desired, Memories, Store
+from flow_operator.workqueue import WorkQueue
+
+
+class Loop:
+    """An operator without a server, a folder and processes."""
+
+    def __init__(self, root: Path, world: FakeWorld, clock: Clock, boot: str = "boot") -> None:
+        layout = Layout(root)
+        self.world = world
+        self.store = Store(layout)
+        self.store.recover()
+        self.memories = Memories(layout)
+        self.memories.recover()
+        self.board = Board(clock)
+        self.queue = WorkQueue(clock)
+        self.runner = FakeRunner(world)
+        self.prober = Prober(clock, self.queue.add, self.runner.check)
+        runners = {"process": self.runner}
+        self.reconciler = Reconciler(
+            store=self.store,
+            memories=self.memories,
+            runners=runners,
+            board=self.board,
+            prober=self.prober,
+            clock=clock,
+            boot=boot,
+            interrupt=threading.Event(),
+        )
+        self.controller = Controller(
+            store=self.store,
+            memories=self.memories,
+            runners=runners,
+            board=self.board,
+            reconciler=self.reconciler,
+            queue=self.queue,
+        )
+        self.desired = Desired(self.store)
+
+    def start(self) -> Loop:
+        self.controller.start()
+        return self
+
+    def close(self) -> None:
+        self.controller.stop()
+        self.prober.close()
+        self.store.close()
+
+    def create(self, name: str, *steps: str, **spec: object) -> None:
+        self.desired.create([make_manifest(name, *steps, **spec)])
+
+    def status(self, name: str) -> FlowStatus:
+        status = self.board.get(name)
+        assert status is not None
+        return status
+
+    def reach(self, name: str, wanted: str) -> FlowStatus:
+        def check() -> FlowStatus:
+            status = self.status(name)
+            assert status.status == wanted, status
+            return status
+
+        return eventually(check)
+
+    def run_of(self, name: str, replica: int = 0) -> str:
+        return self.memories.get(name).runs[replica].run
+
+
+@pytest.fixture
+def world() -> FakeWorld:
+    return FakeWorld()
+
+
+@pytest.fixture
+def loop(root: Path, world: FakeWorld) -> Iterator[Loop]:
+    made = Loop(root, world, SystemClock()).start()
+    yield made
+    made.close()
+
+
+def test_created_flows_run_and_deleted_ones_are_gone(loop: Loop) -> None:
+    """From the store to the runner and back to the board."""
+    loop.create("a", "forever", "cat")
+    loop.reach("a", "running")
+    loop.desired.delete("a")
+    eventually(lambda: _assert(loop.board.get("a") is None))
+    assert loop.world.runs == {}
+    assert loop.store.records() == {}
+    assert loop.memories.flow_ids() == frozenset()
+
+
+def test_a_drain_ends_the_source_first_and_then_each_step_in_order(loop: Loop) -> None:
+    """SIGTERM goes to the first step; the end of its output ends the others."""
+    loop.create("a", "forever", "cat", "cat")
+    loop.reach("a", "running")
+    loop.world.verbs.clear()
+    loop.desired.command("stop", ["a"])
+    status = loop.reach("a", "stopped")
+    assert status.condition("Ready").reason == "Drained"
+    verbs = [verb for verb, _ in loop.world.verbs]
+    assert verbs[0] == "signal SIGTERM"
+    assert verbs.count("signal SIGTERM") == 1
+    assert verbs.index("end_step") < verbs.index("sweep") < verbs.index("forget")
+
+
+def test_dependents_start_when_their_dependency_is_ready(loop: Loop) -> None:
+    """And say what they wait for until then."""
+    loop.create("front", "forever", dependsOn=[{"name": "back", "condition": "Started"}])
+    status = loop.reach("front", "pending")
+    assert "'back', which does not exist" in status.message
+    loop.create("back", "forever")
+    loop.reach("front", "running")
+
+
+def test_completed_dependencies(loop: Loop) -> None:
+    """A flow may wait for a job's end."""
+    loop.create("next", "forever", dependsOn=[{"name": "job", "condition": "Completed"}])
+    loop.create("job", "forever", restart={"policy": "Never"})
+    loop.reach("job", "running")
+    loop.reach("next", "pending")
+    loop.runner.exits(loop.run_of("job"), 0, code=0)
+    loop.reach("job", "completed")
+    loop.reach("next", "running")
+
+
+def test_replicas_are_scaled_in_place(loop: Loop) -> None:
+    """Up and down; those that stay are not touched."""
+    loop.create("a", "forever", replicas=2)
+    loop.reach("a", "running")
+    first = loop.run_of("a", 0)
+    for count in (4, 1):
+        loop.desired.replace(make_manifest("a", "forever", replicas=count))
+
+        def scaled(count: int = count) -> None:
+            assert loop.status("a").ready_replicas == count
+            assert len(loop.world.runs) == count
+
+        eventually(scaled)
+        assert loop.run_of("a", 0) == first
+
+
+def test_a_runner_that_is_away_is_waited_for(loop: Loop) -> None:
+    """Unreachable is not exited: nothing is restarted, and all goes on when it is back."""
+    loop.create("a", "forever")
+    loop.reach("a", "running")
+    run = loop.run_of("a")
+    loop.world.away = True
+    loop.desired.command("stop", ["a"])
+    eventually(lambda: _assert("ReconcileError" in {e.reason for e in loop.board.events(["a"])}))
+    assert loop.world.runs[run].steps[0].pid
+    loop.world.away = False
+    loop.reach("a", "stopped")
+
+
+def test_a_crash_loop_backs_off_and_is_told(root: Path, world: FakeWorld) -> None:
+    """The first restart is immediate, the next waits; the status says why."""
+    clock = world.clock = FakeClock()
+    loop = Loop(root, world, clock).start()
+    try:
+        loop.create("a", "exit 3", restart={"backoff": {"initial": "10s", "jitter": 0}})
+        status = loop.reach("a", "backoff")
+        assert "exited with code 3" in status.message
+        assert status.restarts == 1
+        for seconds, restarts in ((10, 2), (20, 3), (40, 4)):
+            clock.advance(seconds)
+            loop.queue.add("a")
+
+            def again(restarts: int = restarts) -> None:
+                assert loop.status("a").restarts == restarts
+
+            eventually(again)
+    finally:
+        loop.close()
+
+
+def test_wall_clock_jumps_change_nothing(root: Path, world: FakeWorld) -> None:
+    """A year forth and back: no restart, no lost backoff."""
+    clock = world.clock = FakeClock()
+    loop = Loop(root, world, clock).start()
+    try:
+        loop.create("a", "forever")
+        loop.create("b", "exit 1", restart={"backoff": {"initial": "10s", "jitter": 0}})
+        loop.reach("a", "running")
+        loop.reach("b", "backoff")
+        verbs = len(world.verbs)
+        for jump in (365 * 86400.0, -2 * 365 * 86400.0):
+            clock.wall_now += jump
+            loop.queue.add("a")
+            loop.queue.add("b")
+            eventually(lambda: _assert(len(loop.queue) == 0))
+        assert len(world.verbs) == verbs
+        loop.reach("a", "running")
+        loop.reach("b", "backoff")
+    finally:
+        loop.close()
+
+
+def test_another_operator_goes_on_where_the_first_was_killed(root: Path, world: FakeWorld) -> None:
+    """Runs, backoff and a stop under way are taken over."""
+    clock = world.clock = FakeClock()
+    first = Loop(root, world, clock).start()
+    first.create("runs", "forever")
+    first.create("fails", "exit 1", restart={"backoff": {"initial": "10s", "jitter": 0}})
+    first.create("stops", "trap '' TERM; forever", stop={"timeout": "5s"})
+    first.reach("runs", "running")
+    first.reach("fails", "backoff")
+    first.reach("stops", "running")
+    first.desired.command("stop", ["stops"])
+    first.reach("stops", "stopping")
+    run = first.run_of("runs")
+    first.close()
+    second = Loop(root, world, clock).start()
+    try:
+        second.reach("runs", "running")
+        assert second.run_of("runs") == run
+        assert second.reach("fails", "backoff").restarts == 1
+        second.reach("stops", "stopping")
+        for _ in range(2):
+            clock.advance(6)
+            second.queue.add("stops")
+            eventually(lambda: _assert(len(second.queue) == 0))
+        assert second.reach("stops", "stopped").condition("Ready").reason == "Forced"
+    finally:
+        second.close()
+
+
+def test_a_reboot_starts_everything_anew(root: Path, world: FakeWorld) -> None:
+    """What another boot has started is not looked for."""
+    first = Loop(root, world, FakeClock()).start()
+    first.create("a", "forever")
+    first.reach("a", "running")
+    first.close()
+    world.runs.clear()
+    world.verbs.clear()
+    second = Loop(root, world, FakeClock(monotonic=1.0), boot="next boot").start()
+    try:
+        second.reach("a", "running")
+        assert {verb for verb, _ in world.verbs} == {"launch"}
+    finally:
+        second.close()
+
+
+def test_the_operators_end_stops_dependents_first_and_keeps_desired_state(loop: Loop) -> None:
+    """Ordered shutdown."""
+    loop.create("back", "forever")
+    loop.create("front", "forever", dependsOn=[{"name": "back"}])
+    loop.reach("front", "running")
+    loop.world.verbs.clear()
+    loop.controller.shut_down("soft")
+    eventually(lambda: _assert(loop.controller.left() == []))
+    signals = [run for verb, run in loop.world.verbs if verb.startswith("signal")]
+    assert [run.split("-")[0] for run in signals] == ["front", "back"]
+    assert all(flow.flow.spec.state == "running" for flow in loop.store.flows())
+
+
+def test_an_unreadable_flow_is_told_and_left_alone(root: Path, world: FakeWorld) -> None:
+    """Its processes go on; the others are looked after."""
+    first = Loop(root, world, SystemClock()).start()
+    first.create("bad", "forever")
+    first.create("good", "forever")
+    first.reach("bad", "running")
+    first.reach("good", "running")
+    run = first.run_of("bad")
+    first.close()
+    (root / "flows" / "bad.yaml").write_text("{broken")
+    second = Loop(root, world, SystemClock()).start()
+    try:
+        second.reach("good", "running")
+        assert "StoreError" in second.reach("bad", "unknown").message
+        assert world.runs[run].steps[0].pid
+    finally:
+        second.close()
+
+
+def _assert(condition: bool) -> None:
+    assert condition

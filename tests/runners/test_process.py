@@ -1,0 +1,297 @@
+"""The process runner keeps the contract; what only real processes do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from flow_operator.errors import TerminalError
+from flow_operator.runners.base import Handle, Launch, Runner, StepView
+from flow_operator.runners.process import ProcessRunner
+from flow_operator.runners.procfs import read_proc
+from flow_operator.settings import Layout
+from runners.contract import FOREVER, RunnerContract, launch
+from support import alive, always_for, eventually, make_manifest, processes_of
+
+
+class TestProcessRunner(RunnerContract):
+    runner_class = ProcessRunner
+
+    @pytest.fixture(autouse=True)
+    def _data(self, root: Path) -> Iterator[None]:
+        self.layout = Layout(root)
+        self.heard: list[str] = []
+        self.runners: list[ProcessRunner] = []
+        yield
+        last = ProcessRunner(self.layout)
+        last.start(lambda _flow_id: None)
+        for flow_id in last.flow_ids():
+            for instance in last.observe(flow_id):
+                last.sweep(instance.run, "SIGKILL")
+                self.await_gone(last, instance.run, flow_id)
+        last.close(final=True)
+        assert processes_of(root) == []
+
+    @contextmanager
+    def connect(self) -> Iterator[Runner]:
+        runner = ProcessRunner(self.layout)
+        runner.start(self.heard.append)
+        self.runners.append(runner)
+        yield runner
+        runner.close(final=False)
+
+    def run(self, runner: Runner, *scripts: str, **spec: object) -> Launch:
+        wanted = Launch("r1", 0, make_manifest("demo", *scripts, **spec).flow, "/")
+        runner.launch(wanted)
+        return wanted
+
+    def work(self) -> Path:
+        return self.layout.work_dir("demo")
+
+    def read(self, name: str) -> str:
+        def there() -> str:
+            path = self.work() / name
+            assert path.exists()
+            assert path.read_text().endswith("\n")
+            return path.read_text()
+
+        return eventually(there)
+
+    def await_deaf(self, runner: Runner) -> None:
+        [view] = self.one(runner).steps
+
+        def ignores() -> None:
+            status = Path(f"/proc/{view.pid}/status").read_text()
+            ignored = int(status.split("SigIgn:")[1].split()[0], 16)
+            assert ignored & 1 << (signal.SIGTERM - 1)
+
+        eventually(ignores)
+
+    # --- what a step starts with ---------------------------------------------------------
+
+    def test_the_environment_of_a_step(self, runner: Runner, root: Path) -> None:
+        """env, envFrom, valueFrom, and who it is; nothing of the operator's own settings."""
+        (root / "env").write_text("# comment\nFROM_FILE='quoted value'\nexport OTHER=1\nOVER=a\n")
+        (root / "secret").write_text("hush\n")
+        os.environ["FLOWD_LOG_LEVEL"] = "debug"
+        try:
+            with self.connect() as fresh:
+                step = {
+                    "name": "s0",
+                    "script": "env > $FLOW_DATA/env.new; mv $FLOW_DATA/env.new $FLOW_DATA/env",
+                    "envFrom": [{"file": str(root / "env")}],
+                    "env": [
+                        {"name": "OVER", "value": "b"},
+                        {"name": "SECRET", "valueFrom": {"file": str(root / "secret")}},
+                    ],
+                }
+                fresh.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
+                env = dict(line.split("=", 1) for line in self.read("env").splitlines())
+        finally:
+            del os.environ["FLOWD_LOG_LEVEL"]
+        assert env["FROM_FILE"] == "quoted value"
+        assert (env["OTHER"], env["OVER"], env["SECRET"]) == ("1", "b", "hush")
+        assert (env["FLOW_ID"], env["FLOW_RUN"], env["FLOW_STEP"]) == ("demo", "r1", "s0")
+        assert env["FLOW_REPLICA"] == "0"
+        assert env["FLOW_DATA"] == str(self.work())
+        assert env["PATH"] == os.environ["PATH"]
+        assert "FLOWD_LOG_LEVEL" not in env
+
+    def test_a_missing_environment_file_is_the_users_to_mend(self, runner: Runner) -> None:
+        """Nothing is started, and the file is named."""
+        step = {"name": "s0", "script": FOREVER, "envFrom": [{"file": "/nonexistent/env"}]}
+        with pytest.raises(TerminalError, match="/nonexistent/env"):
+            runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
+        assert runner.observe("demo") == ()
+
+    def test_signals_and_descriptors_of_a_step_are_as_new(self, runner: Runner) -> None:
+        """Default handlers, nothing blocked, 0 to 2 open, and the usual soft limit."""
+        self.run(
+            runner, "ulimit -n; ls /proc/$$/fd; exec grep -E '^Sig(Blk|Ign)' /proc/self/status"
+        )
+        self.await_exit(runner)
+        limit, *rest = self.layout.log_file("demo", 0, "s0").read_text().split()
+        assert limit == subprocess.check_output(["sh", "-c", "ulimit -n"], text=True).strip()
+        assert rest[:3] == ["0", "1", "2"]
+        assert rest[3] == "SigBlk:"
+        # 32 and 33 belong to the C library, which lets nobody set them.
+        blocked, ignored = (int(rest[n], 16) & ~(0b11 << 31) for n in (4, 6))
+        assert blocked == ignored == 0
+
+    def test_the_limit_of_open_files_is_hard(self, runner: Runner) -> None:
+        """resources.limits.openFiles is what the step can have."""
+        step = {
+            "name": "s0",
+            "script": "sleep 0.1; ulimit -Hn > $FLOW_DATA/o",
+            "resources": {"limits": {"openFiles": 64}},
+        }
+        runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
+        assert self.read("o") == "64\n"
+
+    @pytest.mark.parametrize(
+        ("step", "said"),
+        [
+            ({"command": ["/nonexistent/program"]}, "No such file"),
+            ({"command": ["no-such-program-anywhere"]}, "no such program on PATH"),
+            ({"command": ["/etc/passwd"]}, "Permission denied"),
+            ({"command": ["true"], "workingDir": "/nonexistent"}, "/nonexistent"),
+        ],
+    )
+    def test_a_step_that_cannot_be_started_says_why(
+        self, runner: Runner, step: dict[str, object], said: str
+    ) -> None:
+        """It counts as one that exited; its neighbours run."""
+        flow = make_manifest("demo", FOREVER, {"name": "bad", **step}).flow
+        runner.launch(Launch("r1", 0, flow, "/"))
+        instance = self.one(runner)
+        ended = instance.steps[1].exit
+        assert ended is not None
+        assert ended.reason == "SpawnFailed"
+        assert said in ended.detail
+        assert instance.steps[0].alive
+
+    def test_output_goes_to_files(self, runner: Runner) -> None:
+        """Every step's stderr, and the last one's stdout."""
+        self.run(runner, "echo out; echo err >&2", "cat; echo done; echo oops >&2")
+        self.await_exit(runner)
+        runner.end_step("r1", 0)
+        self.await_exit(runner, 1)
+        assert self.layout.log_file("demo", 0, "s0").read_text() == "err\n"
+        assert self.layout.log_file("demo", 0, "s1").read_text() == "out\ndone\noops\n"
+
+    # --- gone means gone -----------------------------------------------------------------
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "sleep 1000 & exec sleep 1000",
+            "setsid sleep 1000 & exit 0",
+            "(setsid sh -c 'sleep 1000 & exec sleep 1000' &) ; exit 0",
+            "sh -c 'trap \"\" TERM HUP; sleep 1000; sleep 1000' & exit 0",
+        ],
+        ids=["child", "session", "double fork", "deaf orphan"],
+    )
+    def test_escaped_grandchildren_are_found(self, runner: Runner, script: str) -> None:
+        """A leader's exit is not the flow's: what it left is named, then ended."""
+        self.run(runner, script)
+        eventually(lambda: _assert(len(processes_of(self.layout.root)) >= 1))
+        [leader] = self.one(runner).steps
+        if leader.pid and "exec" in script.rpartition("&")[2]:
+            os.kill(leader.pid, signal.SIGKILL)
+        self.await_exit(runner)
+        eventually(lambda: _assert(len(processes_of(self.layout.root)) >= 1))
+        runner.sweep("r1", None)
+
+        def named() -> None:
+            survivors = self.one(runner).survivors
+            assert survivors
+            assert set(survivors) <= set(processes_of(self.layout.root))
+
+        eventually(named)
+        always_for(0.15, lambda: _assert(not self.one(runner).gone))
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        assert processes_of(self.layout.root) == []
+
+    def test_an_orphan_without_our_environment_is_found_by_its_session(
+        self, runner: Runner
+    ) -> None:
+        """``env -i`` hides the run id, not the session that fell to the shim."""
+        self.run(runner, "env -i sleep 1234 & exit 0")
+        self.await_exit(runner)
+        runner.sweep("r1", None)
+        eventually(lambda: _assert(bool(self.one(runner).survivors)))
+        [pid] = self.one(runner).survivors
+        assert alive(pid)
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        assert not alive(pid)
+
+    def test_freeze_stops_children_too_and_is_put_right(self, runner: Runner) -> None:
+        """Every process is seen stopped; somebody's SIGCONT is undone by the next freeze."""
+        self.run(runner, "sleep 1000 & sleep 1001 & wait")
+        eventually(lambda: _assert(len(processes_of(self.layout.root)) == 3))
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        pids = processes_of(self.layout.root)
+        assert {read_proc(pid).state for pid in pids} == {"T"}
+        os.kill(pids[-1], signal.SIGCONT)
+        runner.freeze("r1")
+        eventually(lambda: _assert({read_proc(pid).state for pid in pids} == {"T"}))
+
+    # --- never somebody else's -----------------------------------------------------------
+
+    def test_a_record_that_points_at_a_foreign_process_harms_nobody(self, runner: Runner) -> None:
+        """pid, start time and run id must match, else nothing is signalled."""
+        bystander = subprocess.Popen(["sleep", "1000"])
+        try:
+            proc = read_proc(bystander.pid)
+            for start in (proc.start, proc.start + 1):
+                forged = StepView(attempt=1, pid=bystander.pid, start=start)
+                runner.recover([Handle(f"forged-{start}", "demo", start, ("s0",), (forged,))])
+            for instance in runner.observe("demo"):
+                assert not instance.alive
+                runner.signal(instance.run, [0], "SIGKILL")
+                runner.sweep(instance.run, "SIGKILL")
+                self.await_gone(runner, instance.run)
+            assert bystander.poll() is None
+        finally:
+            bystander.kill()
+            bystander.wait()
+
+    def test_a_start_that_was_never_recorded_is_found(self, runner: Runner) -> None:
+        """Operator and shim died between the start and the record: the run id tells."""
+        self.run(runner, FOREVER)
+        [view] = self.one(runner).steps
+        os.kill(self.runners[-1]._shim_pid, signal.SIGKILL)
+        eventually(lambda: _assert(self.one(runner).steps[0].pid == view.pid))
+        with self.connect() as other:
+            unknown = StepView(attempt=1)
+            other.recover([Handle("r1", "demo", 0, ("s0",), (unknown,))])
+            assert self.one(other).steps[0].pid == view.pid
+
+    # --- numbers -------------------------------------------------------------------------
+
+    def test_usage_is_measured(self, runner: Runner) -> None:
+        """CPU that was burnt, memory that is held, bytes that wait in a pipe."""
+        self.run(
+            runner, "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done; echo 12345", "sleep 1000"
+        )
+
+        def measured() -> None:
+            burner, sleeper = runner.usage(["demo"])["r1"]
+            assert sleeper.in_flight_bytes == 6
+            assert sleeper.memory_bytes > 100_000
+            assert burner.in_flight_bytes == 0
+
+        eventually(measured)
+
+    def test_a_thousand_exits_at_once_are_all_seen(self, runner: Runner) -> None:
+        """One kill for all of them, one report for each."""
+        count = 300
+        for number in range(count):
+            runner.launch(launch(f"n{number}", FOREVER, flow=f"f{number}"))
+        pids = [self.one(runner, f"f{number}").steps[0].pid for number in range(count)]
+        begun = time.monotonic()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+
+        def all_seen() -> None:
+            for number in range(count):
+                ended = self.one(runner, f"f{number}").steps[0].exit
+                assert ended is not None
+                assert ended.signal == signal.SIGKILL
+
+        eventually(all_seen)
+        assert time.monotonic() - begun < 15
+
+
+def _assert(condition: bool) -> None:
+    assert condition

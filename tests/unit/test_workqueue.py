@@ -1,0 +1,200 @@
+"""The workqueue's contract, as client-go's."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+
+import pytest
+from support import FakeClock, eventually
+
+from flow_operator.clock import SystemClock
+from flow_operator.workqueue import WorkQueue
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def queue(clock: FakeClock) -> WorkQueue:
+    return WorkQueue(clock)
+
+
+def _drained(queue: WorkQueue) -> list[str]:
+    """What is handed out now, in order; a key of our own keeps us from waiting."""
+    queue.add("ours")
+    taken = [queue.get()]
+    while len(queue):
+        taken.append(queue.get())
+    queue.done("ours")
+    taken.remove("ours")
+    return taken
+
+
+def test_keys_are_handed_out_in_the_order_in_which_they_came(queue):
+    """First in, first out."""
+    for key in "cab":
+        queue.add(key)
+    assert len(queue) == 3
+    assert _drained(queue) == ["c", "a", "b"]
+
+
+def test_a_key_that_waits_is_handed_out_once(queue):
+    """However often it was added."""
+    for _ in range(3):
+        queue.add("a")
+    assert _drained(queue) == ["a"]
+
+
+def test_a_key_that_is_added_while_a_worker_has_it_comes_once_more(queue):
+    """And only after it was given back, so that one worker at a time has it."""
+    queue.add("a")
+    assert queue.get() == "a"
+    for _ in range(3):
+        queue.add("a")
+    assert len(queue) == 0
+    queue.done("a")
+    assert len(queue) == 1
+    assert queue.get() == "a"
+    queue.done("a")
+    assert _drained(queue) == []
+
+
+def test_a_key_that_was_given_back_untouched_does_not_come_again(queue):
+    """Done means done."""
+    queue.add("a")
+    queue.done(queue.get())
+    assert _drained(queue) == []
+
+
+def test_a_key_that_is_added_for_later_comes_when_it_is_due(queue, clock):
+    """Not before, and once."""
+    queue.add_after("a", 10)
+    clock.advance(9.9)
+    assert _drained(queue) == []
+    clock.advance(0.1)
+    assert queue.get() == "a"
+    queue.done("a")
+    clock.advance(100)
+    assert _drained(queue) == []
+
+
+@pytest.mark.parametrize("delays", [(5, 10), (10, 5)])
+def test_of_several_moments_the_earliest_counts(queue, clock, delays):
+    """In whichever order they were given; the later ones are dropped."""
+    for delay in delays:
+        queue.add_after("a", delay)
+    clock.advance(5)
+    assert queue.get() == "a"
+    queue.done("a")
+    clock.advance(5)
+    assert _drained(queue) == []
+
+
+def test_a_moment_given_after_an_earlier_one_has_passed_counts(queue, clock):
+    """What was dropped earlier is no reason to drop it now."""
+    queue.add_at("a", clock.now + 20)
+    queue.add_at("a", clock.now + 10)
+    clock.advance(10)
+    assert queue.get() == "a"
+    queue.done("a")
+    queue.add_at("a", clock.now + 10)
+    clock.advance(10)
+    assert _drained(queue) == ["a"]
+
+
+def test_a_key_that_falls_due_while_a_worker_has_it_comes_once_more(queue, clock):
+    """As if it had been added then."""
+    queue.add("a")
+    queue.get()
+    queue.add_after("a", 1)
+    clock.advance(1)
+    assert _drained(queue) == []
+    queue.done("a")
+    assert queue.get() == "a"
+
+
+def test_keys_fall_due_in_the_order_of_their_moments(queue, clock):
+    """Not in that in which they were added."""
+    for key, delay in {"c": 3, "a": 1, "b": 2}.items():
+        queue.add_after(key, delay)
+    clock.advance(3)
+    assert _drained(queue) == ["a", "b", "c"]
+
+
+def test_closing_wakes_every_worker(queue):
+    """They get None, now and from then on."""
+    got = []
+    workers = [threading.Thread(target=lambda: got.append(queue.get())) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    queue.close()
+    for worker in workers:
+        worker.join(10)
+    assert got == [None] * 4
+    queue.add("a")
+    queue.add_after("b", 0)
+    assert queue.get() is None
+
+
+def test_a_waiting_worker_sees_a_moment_that_is_earlier_than_the_one_it_waits_for():
+    """The real clock: it does not sleep through it."""
+    queue = WorkQueue(SystemClock())
+    got = []
+    worker = threading.Thread(target=lambda: got.append(queue.get()))
+    queue.add_after("late", 3600)
+    worker.start()
+    queue.add_after("soon", 0.05)
+    worker.join(10)
+    queue.close()
+    assert got == ["soon"]
+
+
+def test_one_worker_at_a_time_has_a_key_and_no_wish_is_lost():
+    """Four workers, two that add: every add is followed by a look that began after it."""
+    queue = WorkQueue(SystemClock())
+    keys = [f"flow-{n}" for n in range(5)]
+    wanted: Counter[str] = Counter()
+    looked: Counter[str] = Counter()
+    held: Counter[str] = Counter()
+    overlaps = []
+    lock = threading.Lock()
+
+    def work() -> None:
+        while (key := queue.get()) is not None:
+            with lock:
+                held[key] += 1
+                overlaps.append(held[key])
+                seen = wanted[key]
+            with lock:
+                looked[key] = max(looked[key], seen)
+                held[key] -= 1
+            queue.done(key)
+
+    def ask() -> None:
+        for n in range(2000):
+            key = keys[n % len(keys)]
+            with lock:
+                wanted[key] += 1
+            if n % 3:
+                queue.add(key)
+            else:
+                queue.add_after(key, 0.0001)
+
+    workers = [threading.Thread(target=work) for _ in range(4)]
+    askers = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in workers + askers:
+        thread.start()
+    for thread in askers:
+        thread.join()
+    eventually(lambda: _same(wanted, looked), within=10)
+    queue.close()
+    for thread in workers:
+        thread.join()
+    assert set(overlaps) == {1}
+
+
+def _same(wanted: Counter[str], looked: Counter[str]) -> None:
+    assert wanted == looked
