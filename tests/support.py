@@ -28,12 +28,15 @@ DEADLINE = 20.0
 
 
 def eventually(check: Callable[[], T], within: float = DEADLINE, every: float = 0.01) -> T:
-    """Call until it raises no AssertionError; the last one is raised when time is up."""
+    """Call until it raises nothing; the last assertion is raised when time is up.
+
+    What is not there yet (a key, a row) is as good as a failed assertion.
+    """
     end = time.monotonic() + within
     while True:
         try:
             return check()
-        except AssertionError:
+        except (AssertionError, LookupError, ValueError):
             if time.monotonic() > end:
                 raise
         time.sleep(every)

@@ -246,7 +246,6 @@ class FlowClient:
         step: str | None = None,
         replica: int | None = None,
         tail: int | None = None,
-        since: str | None = None,
         follow: bool = False,
     ) -> Iterator[bytes]:
         """What a flow prints, oldest first, in pieces of any length as they arrive.
@@ -258,15 +257,12 @@ class FlowClient:
             step: only of this step.
             replica: only of this replica.
             tail: only the last lines, this many.
-            since: only what is younger than this duration, such as ``5m``.
             follow: go on with what is printed from now on; ends with the caller or the operator.
 
         Raises:
             ApiError: 404, there is no flow or step of that name.
         """
-        params = _given(
-            step=step, replica=replica, tail=tail, since=since, follow=1 if follow else None
-        )
+        params = _given(step=step, replica=replica, tail=tail, follow=1 if follow else None)
         timeout = _patience(None if follow else self._seconds)
         path = f"{_path(flow_id)}/logs"
         with (

@@ -7,7 +7,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -43,15 +43,27 @@ def flowd(shared: Flowd) -> Iterator[Flowd]:
     written = len(shared.log.read_text())
     before = (shared.client.get("/flows").content, shared.pids("kept"))
     yield shared
-    if not shared.client.get("/flows/kept").is_success:
-        shared.await_gone("kept")
-        shared.create(make_document("kept"))  # For the next test; this one fails below.
-        shared.await_status("kept", "running")
-    assert (shared.client.get("/flows").content, shared.pids("kept")) == before
+    after = (shared.client.get("/flows").content, shared.client.get("/flows/status/kept").json())
+    if after[0] != before[0]:
+        _put_right(shared)  # For the next test; this one fails.
+    assert after[0] == before[0]
+    assert [step["pid"] for step in after[1]["steps"]] == before[1]
     said = shared.log.read_text()[written:]
     assert "Traceback" not in said
     assert "handler failed" not in said
     assert "uncaptured" not in said
+
+
+def _put_right(flowd: Flowd) -> None:
+    for flow in flowd.client.get("/flows").json():
+        flowd.client.delete(f"/flows/{flow['flow_id']}?type=1")
+    eventually(lambda: _assert(flowd.statuses() == {}))
+    flowd.create(make_document("kept"))
+    flowd.await_status("kept", "running")
+
+
+def _assert(condition: bool) -> None:
+    assert condition
 
 
 def check(answer: httpx.Response, *allowed: int) -> dict[str, Any]:
@@ -142,7 +154,7 @@ TEXTS: dict[str, str | bytes] = {
     "raw newline in a string": with_annotation('"a\nb"'),
     "bad escape": with_annotation('"\\x41"'),
     "unterminated string": '["abc',
-    "unterminated string of escapes": '["' + '\\"' * 50_000,
+    "unterminated string of escapes": '["' + '\\"' * 20_000,
     "duplicate key": '[{"flow_id": "bad", "flow_id": "bad", "spec": {"steps": []}}]',
     "duplicate key inside": with_annotation('{"k": 1, "k": 1}'),
     "10,000 lists": "[" * 10_000 + "]" * 10_000,
@@ -188,6 +200,13 @@ def test_content_types(flowd: Flowd, method: str, path: str, kind: str | None) -
     bodies = {"POST": [HARMLESS], "PUT": make_document("kept", "exec sleep 1")}
     body = json.dumps(bodies.get(method, {"command": "stop"}))
     check(flowd.client.request(method, path, content=body, headers=headers), 415)
+
+
+@pytest.mark.parametrize("kind", [b"\xff", b"application/json\xff", b"application/json; x=\xff"])
+def test_content_types_beyond_ascii(flowd: Flowd, kind: bytes) -> None:
+    """A header of any bytes is answered: 415, or 400 for the body."""
+    data = request(POST, b"Content-Type: " + kind, b"Content-Length: 1", body=b"[")
+    check(raw(flowd, data), 400, 415)
 
 
 @pytest.mark.parametrize(("method", "path"), BODY_ROUTES)
@@ -299,7 +318,7 @@ def test_wrong_types_in_every_field(flowd: Flowd, pointer: str) -> None:
 NAMES = [
     *("", " ", "A", "a_b", "-a", "a-", "a.b", "a/b", "a\n", "\na", "a\0", "a b", "é", "日本"),
     *("\U0001f600", "a%2Fb", "..", ".", "../../etc", "a" * 53, "a" * 100_000, "a\r\nX: y"),
-    *("status", "commands", "\u0430bc", "a\u200b", "ａ", "a:b", "~", "$(reboot)"),
+    *("status", "commands", "\u0430bc", "a\u200b", "\uff41", "a:b", "~", "$(reboot)"),
 ]
 
 
@@ -393,7 +412,7 @@ def test_flows_that_wait_for_each_other(flowd: Flowd) -> None:
     "path",
     [
         *("/nothing", "/flows/", "/flows/kept/", "/flows/kept/nothing", "/flows/status/kept/x"),
-        *("//flows", "/flows//", "/FLOWS", "/%00", "/%ff", "/flows%2fkept", "/.", "/../flows"),
+        *("/flows//", "/FLOWS", "/%00", "/%ff", "/.", "/../flows"),
         *("/flows/status/", "/flows/a/b/c", "/" + "x" * 8000, "/favicon.ico", "/é".encode()),
     ],
     ids=lambda path: str(path)[:25],
@@ -436,7 +455,6 @@ def test_wrong_methods(flowd: Flowd, path: str, allowed: set[str]) -> None:
     [
         *(("DELETE", f"/flows/kept?type={v}") for v in ("2", "-1", "x", "01", "%ff", "0&type=2")),
         *(("DELETE", f"/flows/kept?force={v}") for v in ("yes", "2", "%00", "%ff")),
-        ("DELETE", "/flows/kept?tpye=1"),
         ("DELETE", "/flows/kept?dryRun=Some"),
         *(
             ("PATCH", f"/flows/commands?timeout={v}")
@@ -548,7 +566,6 @@ GARBAGE: dict[str, bytes] = {
     "bad chunk size": request(POST, *CHUNKED, body=b"zz\r\n[]\r\n0\r\n\r\n"),
     "negative chunk size": request(POST, *CHUNKED, body=b"-2\r\n[]\r\n0\r\n\r\n"),
     "chunk without its end": request(POST, *CHUNKED, body=b"2\r\n[]xx0\r\n\r\n"),
-    "huge chunk size": request(POST, *CHUNKED, body=b"f" * 5000 + b"\r\n"),
 }
 
 
@@ -623,10 +640,5 @@ def test_a_body_where_none_belongs_is_passed_over(flowd: Flowd, path: str) -> No
 
 def test_nothing_is_left_of_all_this(flowd: Flowd) -> None:
     """One flow, one process: what was refused has left no trace."""
-    check_left: Callable[[], None] = lambda: _only_kept(flowd)  # noqa: E731
-    eventually(check_left)
-
-
-def _only_kept(flowd: Flowd) -> None:
-    assert list(flowd.statuses()) == ["kept"]
-    assert len(processes_of(flowd.data)) == 1
+    eventually(lambda: _assert(list(flowd.statuses()) == ["kept"]))
+    assert processes_of(flowd.data) == flowd.pids("kept")

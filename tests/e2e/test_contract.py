@@ -1,6 +1,6 @@
 """The REST contract against a real operator, sentence by sentence.
 
-Quoted docstrings are the contract's own words; the others name what completes it.
+What docstrings quote are the contract's own words; the others name what completes it.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def ready_reason(flowd: Flowd, flow_id: str) -> str:
 def test_base_url_is_defined_by_app_url(
     make_flowd: Callable[..., Flowd], monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """ "The base URL is defined by the environment variable app_url": its path is a prefix."""
+    """Says "The base URL is defined by the environment variable app_url": with path."""
     monkeypatch.delenv("app_url", raising=False)
     monkeypatch.delenv("APP_URL", raising=False)
     flowd = make_flowd(environment={name: "http://127.0.0.1:8799/base/of/it"}).start()
@@ -131,7 +131,7 @@ def test_base_url_is_defined_by_app_url(
 
 
 def test_app_url_decides_host_and_port(root: Path) -> None:
-    """ "The base URL is defined by the environment variable app_url": also its host and port."""
+    """Says "The base URL is defined by the environment variable app_url": host, port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
@@ -159,7 +159,7 @@ def test_app_url_decides_host_and_port(root: Path) -> None:
 
 
 def test_get_all_configurations(flowd: Flowd) -> None:
-    """ "200 OK. A JSON array of all configurations"; sorted by flow_id."""
+    """Says "200 OK. A JSON array of all configurations"; sorted by flow_id."""
     answer = flowd.client.get("/flows")
     assert (answer.status_code, answer.json()) == (200, [])
     flowd.create(*(make_document(name, state="stopped") for name in ("zeta", "alpha", "mid")))
@@ -170,7 +170,7 @@ def test_get_all_configurations(flowd: Flowd) -> None:
 
 
 def test_get_configuration_by_id(flowd: Flowd) -> None:
-    """ "200 OK. A JSON object of the specific configuration"; one entry of the list of all."""
+    """Says "200 OK. A JSON object of the specific configuration"; one entry of the list of all."""
     flowd.create(make_document("flow1", state="stopped"), make_document("flow2", state="stopped"))
     answer = flowd.client.get("/flows/flow2")
     assert answer.status_code == 200
@@ -179,7 +179,7 @@ def test_get_configuration_by_id(flowd: Flowd) -> None:
 
 
 def test_get_unknown_configuration(flowd: Flowd) -> None:
-    """ "404 Not Found if the flow_id does not exist"."""
+    """Says "404 Not Found if the flow_id does not exist"."""
     refused(flowd.client.get("/flows/nobody"), 404)
 
 
@@ -218,7 +218,7 @@ def test_name_may_stand_in_metadata_and_whole_manifests_are_taken(flowd: Flowd) 
 
 
 def test_what_was_acknowledged_is_there_after_a_crash(make_flowd: Callable[..., Flowd]) -> None:
-    """ "201 Created if the configurations are added successfully": they survive kill -9 as such."""
+    """Says "201 Created if the configurations are added successfully": also after kill -9."""
     flowd = make_flowd().start()
     many = make_document("many", state="stopped")
     many["metadata"] = {"annotations": {"numbers": list(range(25_000))}}
@@ -263,7 +263,7 @@ def test_a_restarted_operator_keeps_processes_whatever_the_durations(
 
 
 def test_add_new_configurations(flowd: Flowd) -> None:
-    """ "201 Created if the configurations are added successfully"; a list of what was made."""
+    """Says "201 Created if the configurations are added successfully"; a list of what was made."""
     answer = flowd.client.post("/flows", json=[make_document("flow1"), make_document("flow2")])
     assert answer.status_code == 201
     assert answer.json() == {
@@ -279,14 +279,14 @@ def test_add_new_configurations(flowd: Flowd) -> None:
 
 @pytest.mark.parametrize("body", [{}, make_document("flow1"), "text", 1, 1.5, True, None])
 def test_add_what_is_no_array(flowd: Flowd, body: Any) -> None:
-    """ "400 Bad Request if the input is not a JSON array": a JSON object with the error details."""
+    """Says "400 Bad Request if the input is not a JSON array", with the error details."""
     details = refused(send(flowd, "POST", "/flows", body), 400)
     assert "array" in details["detail"]
     assert configurations(flowd) == []
 
 
 def test_add_is_all_or_nothing_and_names_every_entry_at_fault(flowd: Flowd) -> None:
-    """ "400 ... or other validation errors": one bad entry, and nothing is created."""
+    """Says "400 ... or other validation errors": one bad entry, and nothing is created."""
     body = [
         make_document("good"),
         make_document("Bad_Name"),
@@ -311,7 +311,7 @@ def test_add_duplicates(flowd: Flowd) -> None:
 
 
 def test_update_configuration(flowd: Flowd) -> None:
-    """ "200 OK if the configuration is updated successfully": the whole of it is replaced."""
+    """Says "200 OK if the configuration is updated successfully": the whole of it is replaced."""
     flowd.create(make_document("flow1", state="stopped", description="first"))
     new = make_document("flow1", "exec sleep 2000", state="stopped")
     answer = flowd.client.put("/flows/flow1", json=new)
@@ -348,7 +348,7 @@ def test_update_changes_what_runs(flowd: Flowd) -> None:
     ids=repr,
 )
 def test_update_with_invalid_input(flowd: Flowd, body: Any) -> None:
-    """ "400 Bad Request if the input is invalid": details, and the old configuration stands."""
+    """Says "400 Bad Request if the input is invalid": details, and the old configuration stands."""
     flowd.create(make_document("flow1", state="stopped"))
     before = configurations(flowd)
     refused(send(flowd, "PUT", "/flows/flow1", body), 400)
@@ -372,7 +372,7 @@ def test_update_whose_body_names_another_flow(flowd: Flowd) -> None:
 
 
 def test_delete_configuration(flowd: Flowd) -> None:
-    """ "200 OK if the configuration is deleted successfully": GET is 404 at once."""
+    """Says "200 OK if the configuration is deleted successfully": GET is 404 at once."""
     flowd.create(make_document("flow1"))
     flowd.await_status("flow1", "running")
     assert flowd.client.delete("/flows/flow1").status_code == 200
@@ -383,7 +383,7 @@ def test_delete_configuration(flowd: Flowd) -> None:
 
 
 def test_delete_unknown(flowd: Flowd) -> None:
-    """ "400 Bad Request if the flow_id does not exist"; also the second time."""
+    """Says "400 Bad Request if the flow_id does not exist"; also the second time."""
     refused(flowd.client.delete("/flows/nobody"), 400)
     flowd.create(make_document("flow1", SLOW))
     flowd.await_status("flow1", "running")
@@ -449,7 +449,7 @@ def test_new_flow_of_a_deleted_ones_id_waits_until_that_is_gone(flowd: Flowd) ->
 
 def test_a_command_to_a_new_flow_never_reports_the_one_deleted_before_it(flowd: Flowd) -> None:
     """What is observed of a deleted flow is no answer about its namesake."""
-    for _ in range(5):
+    for _ in range(15):
         flowd.create(make_document("flow1"))
         flowd.await_status("flow1", "running")
         for command in ("pause", "resume", "pause", "resume"):
@@ -600,7 +600,7 @@ def _pids(status: dict[str, Any]) -> list[int]:
 
 
 def test_get_flow_status(flowd: Flowd) -> None:
-    """ "A JSON object containing the status of all flows", keyed by flow_id."""
+    """Says "A JSON object containing the status of all flows", keyed by flow_id."""
     assert flowd.statuses() == {}
     flowd.create(make_document("flow2"), make_document("flow1", state="stopped"))
     flowd.await_status("flow2", "running")
@@ -613,7 +613,7 @@ def test_get_flow_status(flowd: Flowd) -> None:
 
 
 def test_get_specific_flow_status(flowd: Flowd) -> None:
-    """ "A JSON object containing the status of the specific flow", of which the list tells too."""
+    """Says "A JSON object containing the status of the specific flow", as in the list."""
     flowd.create(make_document("flow1"))
     flowd.await_status("flow1", "running")
     answer = flowd.client.get("/flows/status/flow1")
@@ -635,7 +635,7 @@ def test_get_specific_flow_status(flowd: Flowd) -> None:
 
 
 def test_get_unknown_flow_status(flowd: Flowd) -> None:
-    """ "404 Not Found if the flow_id does not exist"."""
+    """Says "404 Not Found if the flow_id does not exist"."""
     refused(flowd.client.get("/flows/status/nobody"), 404)
 
 
@@ -655,7 +655,7 @@ def both(word: str) -> list[dict[str, str]]:
 
 
 def test_the_examples_of_the_contract(flowd: Flowd) -> None:
-    """ "Start Flows", "Stop Flows", "Pause Flows", "Resume Flows": the very bodies, in order."""
+    """Says "Start Flows", "Stop Flows", "Pause Flows", "Resume Flows": the very bodies."""
     flowd.create(make_document("flow1", state="stopped"), make_document("flow2", state="stopped"))
     ids = ["flow1", "flow2"]
     for request, status, word in (
@@ -680,7 +680,7 @@ def test_details_stand_in_the_order_asked(flowd: Flowd) -> None:
 
 
 def test_flow_ids_left_out_means_all(flowd: Flowd) -> None:
-    """ "Issue a command to all flows or specific flows": without flow_ids, all of them."""
+    """Says "Issue a command to all flows or specific flows": without flow_ids, all of them."""
     assert patch(flowd, {"command": "stop"}).json() == {"status": "Flows stopped", "details": []}
     flowd.create(*(make_document(name, state="stopped") for name in ("b", "a", "c")))
     details = patch(flowd, {"command": "start"}).json()["details"]
@@ -688,7 +688,7 @@ def test_flow_ids_left_out_means_all(flowd: Flowd) -> None:
 
 
 def test_only_the_named_flows_are_commanded(flowd: Flowd) -> None:
-    """ "The IDs of the flows to command": the others are left alone."""
+    """Says "The IDs of the flows to command": the others are left alone."""
     flowd.create(make_document("flow1"), make_document("flow2"))
     flowd.await_status("flow2", "running")
     pids = flowd.pids("flow2")
@@ -728,7 +728,7 @@ def test_only_the_named_flows_are_commanded(flowd: Flowd) -> None:
     ids=repr,
 )
 def test_invalid_commands(flowd: Flowd, body: Any) -> None:
-    """ "400 Bad Request if the input is invalid or the command is not recognized"."""
+    """Says "400 Bad Request if the input is invalid or the command is not recognized"."""
     flowd.create(make_document("flow1"))
     flowd.await_status("flow1", "running")
     before = (flowd.pids("flow1"), etag(flowd, "flow1"))
@@ -766,7 +766,7 @@ def test_a_deleted_flow_is_unknown_to_commands(flowd: Flowd) -> None:
 
 
 def test_soft_stop_lets_a_step_finish(flowd: Flowd) -> None:
-    """ "0 for soft stop": TERM, and what the step does about it is waited for. It is the default."""
+    """Says "0 for soft stop", which is the default: TERM, and what the step does is waited for."""
     for body in ({"type": 0}, {}):
         script = (
             "trap 'sleep 0.2; touch $FLOW_DATA/finished; exit 0' TERM; while :; do sleep 0.02; done"
@@ -788,7 +788,7 @@ def _await_shell(flowd: Flowd, flow_id: str) -> None:
 
 
 def test_hard_stop_kills_at_once(flowd: Flowd) -> None:
-    """ "1 for hard stop": a step that ignores TERM is gone long before its own timeout."""
+    """Says "1 for hard stop": a step that ignores TERM is gone long before its own timeout."""
     flowd.create(make_document("flow1", DEAF, stop={"timeout": "10m"}))
     _await_shell(flowd, "flow1")
     begun = time.monotonic()

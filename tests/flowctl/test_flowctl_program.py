@@ -129,12 +129,10 @@ def test_names_complete_from_the_operator(operator, flowctl, nobody):
 def test_logs_pass_bytes_on_as_they_are(operator, flowctl):
     """What is not UTF-8 is the reader's business; every option reaches the API."""
     operator.logs = [b"caf\xe9\n", b"no end"]
-    result = flowctl(
-        *["logs", "a", "--step", "read", "--replica", "1", "--tail", "5", "--since", "1h30m"]
-    )
+    result = flowctl(*["logs", "a", "--step", "read", "--replica", "1", "--tail", "5"])
     assert result.stdout_bytes == b"caf\xe9\nno end"
     assert operator.asked("GET") == [
-        ["/flows/a/logs", {"step": "read", "replica": "1", "tail": "5", "since": "1h30m"}, None]
+        ["/flows/a/logs", {"step": "read", "replica": "1", "tail": "5"}, None]
     ]
 
 
@@ -143,12 +141,6 @@ def test_logs_of_an_unknown_flow_fail(operator, flowctl):
     operator.answers["GET /flows/a/logs"] = operator.problem(404, "There is no flow 'a'.")
     result = flowctl("logs", "a")
     assert (result.exit_code, result.stderr) == (1, "Error: There is no flow 'a'.\n")
-
-
-def test_a_bad_since_is_a_usage_error(operator, flowctl):
-    """It is not sent."""
-    assert flowctl("logs", "a", "--since", "yesterday").exit_code == 2
-    assert operator.requests == []
 
 
 def test_followed_logs_arrive_at_once_and_end_with_ctrl_c(operator, spawn):

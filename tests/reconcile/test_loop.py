@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import FakeClock, eventually, make_manifest
 
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
@@ -19,6 +18,7 @@ from flow_operator.runners.fake import FakeRunner, FakeWorld
 from flow_operator.settings import Layout
 from flow_operator.store import Desired, Memories, Store
 from flow_operator.workqueue import WorkQueue
+from support import FakeClock, eventually, make_manifest
 
 
 class Loop:

@@ -9,7 +9,7 @@ import msgspec
 from bottle import Bottle, HTTPResponse
 from msgspec import Meta, Struct
 
-from flow_operator.api.http import json_body, json_response, query_number
+from flow_operator.api.http import json_body, json_response, only_query, query_number
 from flow_operator.api.status import status_of
 from flow_operator.errors import Fault, InvalidError
 from flow_operator.model.status import TERMINAL
@@ -52,6 +52,7 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.route("/flows/commands", method="PATCH")
     def command_flows() -> HTTPResponse:
+        only_query("timeout")
         timeout = query_number("timeout", DEFAULT_WAIT, LONGEST_WAIT)
         asked = _request(json_body())
         ended = frozenset(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bottle import Bottle, HTTPResponse
 
 from flow_operator.api.errors import bad_request_if_unknown
-from flow_operator.api.http import if_match, json_body, json_response, query, query_flag
+from flow_operator.api.http import if_match, json_body, json_response, only_query, query, query_flag
 from flow_operator.errors import Fault, InvalidError, NotFoundError
 from flow_operator.manifest import Document, Manifest, change_kind, load_manifest
 
@@ -32,12 +32,14 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.post("/flows")
     def create_flows() -> HTTPResponse:
+        only_query()
         records = desired.create(_manifests(json_body()))
         details = [{"flow_id": record.flow_id, "status": "pending"} for record in records]
         return json_response({"status": "Flows created", "details": details}, 201)
 
     @app.put("/flows/<flow_id>")
     def replace_flow(flow_id: str) -> HTTPResponse:
+        only_query("force")
         manifest = _manifest_for(flow_id, json_body())
         try:
             old, new = desired.replace(manifest, force=query_flag("force"), version=if_match())
@@ -53,6 +55,7 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.delete("/flows/<flow_id>")
     def delete_flow(flow_id: str) -> HTTPResponse:
+        only_query("type", "force")
         hard = query("type", ("0", "1"), "0") == "1"
         try:
             desired.delete(flow_id, hard=hard, force=query_flag("force"), version=if_match())

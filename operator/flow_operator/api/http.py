@@ -48,6 +48,18 @@ def json_body() -> Any:
     return parse_json(body)
 
 
+def only_query(*names: str) -> None:
+    """Refuse query parameters that a route does not know: a typing error must not be ignored.
+
+    Raises:
+        InvalidError: naming those that are known.
+    """
+    known = ", ".join(names) or "none"
+    unknown = [name for name in request.query.keys() if name not in names]  # noqa: SIM118
+    if unknown:
+        raise InvalidError([Fault(f"unknown query parameter '{unknown[0]}'; known here: {known}")])
+
+
 def query(name: str, allowed: tuple[str, ...], default: str) -> str:
     """A query parameter that has few values.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bottle import Bottle, HTTPResponse, request
 
 from flow_operator.api.errors import problem
-from flow_operator.api.http import query_flag, query_number, query_text
+from flow_operator.api.http import only_query, query_flag, query_number, query_text
 from flow_operator.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.get("/flows/<flow_id>/logs")
     def flow_logs(flow_id: str) -> HTTPResponse:
+        only_query("step", "replica", "tail", "follow")
         tail = int(query_number("tail", -1, 1_000_000))
         logs = [_Log(name, path, tail) for name, path in _files(services, flow_id)]
         if not query_flag("follow"):

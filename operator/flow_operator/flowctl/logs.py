@@ -8,16 +8,6 @@ import click
 
 from flow_operator.client import FlowClient, UnreachableError
 from flow_operator.flowctl.session import FlowName, connected
-from flow_operator.model.units import Duration
-
-
-def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
-    if value is None:
-        return None
-    try:
-        return Duration.parse(value).text
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
 
 
 @click.command("logs")
@@ -28,9 +18,6 @@ def _since(_ctx: click.Context, _param: click.Parameter, value: str | None) -> s
 @click.option(
     "--tail", metavar="N", type=click.IntRange(min=0), help="Only the last lines, this many."
 )
-@click.option(
-    "--since", metavar="DURATION", callback=_since, help="Only what is younger: 30s, 5m, 1h30m."
-)
 @connected
 def logs(
     client: FlowClient,
@@ -40,14 +27,13 @@ def logs(
     step: str | None,
     replica: int | None,
     tail: int | None,
-    since: str | None,
 ) -> None:
     """Print what a flow writes.
 
     That is each step's stderr and the last step's stdout. Where several steps or replicas are
     shown, each line begins with the name of its own.
     """
-    pieces = client.logs(name, step=step, replica=replica, tail=tail, since=since, follow=follow)
+    pieces = client.logs(name, step=step, replica=replica, tail=tail, follow=follow)
     for piece in pieces:
         sys.stdout.buffer.write(piece)
         sys.stdout.buffer.flush()

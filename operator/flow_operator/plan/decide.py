@@ -192,6 +192,7 @@ class _Planner:
         if failures:
             self.restarts += 1
         self.runs[replica] = run
+        self._note("Launched", f"replica {replica} as {run.run}")
         self.actions.append(LaunchRun(run.run, run))
 
     # --- one instance --------------------------------------------------------------------
@@ -206,13 +207,15 @@ class _Planner:
         reason = self._reason_to_stop(run)
         if run.stop is None and reason and not self.want.hold:
             run = self._begin_stop(run, reason)
+            self._note("Stopping", f"replica {replica}: {reason}")
         if run.stop is not None:
             self._go_on_stopping(run, instance)
         elif self.want.state == "paused":
             self._hold_still(run, instance)
         elif instance.frozen:
+            self._note("Resuming", f"replica {replica} goes on")
             self.actions.append(Thaw(run.run))
-            self.runs[replica] = run
+            self.runs[replica] = replace(run, verify_at=0.0)
         else:
             self._keep_running(run, instance)
 
@@ -259,6 +262,8 @@ class _Planner:
     # --- paused --------------------------------------------------------------------------
 
     def _hold_still(self, run: RunMemory, instance: Instance) -> None:
+        if not instance.frozen and run.verify_at == 0:
+            self._note("Pausing", f"replica {run.replica}: stopping every process where it is")
         if not instance.frozen or run.verify_at <= self.now:
             self.actions.append(Freeze(run.run))
             run = replace(run, verify_at=self.now + VERIFY_FROZEN)

@@ -110,7 +110,9 @@ def _replicas(want: Want) -> int:
 
 def _without_runs(want: Want, memory: FlowMemory) -> _Told:  # noqa: PLR0911 - one per phase
     if want.flow is None or want.state == "stopped":
-        return _Told("stopped", memory.last_stop or "Stopped", "")
+        kept = want.flow is not None and want.flow.spec.state != "stopped"
+        message = "the operator is ending; its next start brings the flow back" if kept else ""
+        return _Told("stopped", memory.last_stop or "Stopped", message)
     finished = memory.finished
     if len(finished) >= want.flow.spec.replicas:
         if all(end.outcome == "Completed" for end in finished.values()):
@@ -132,17 +134,21 @@ def _stopping(want: Want, run: RunMemory, instance: Instance | None) -> _Told:
         # It has ended by itself; only what it left behind is still looked for.
         word = "completed" if run.stop.reason == "Completed" else "failed"
         return _Told("stopping", run.stop.reason, f"has {word}; looking for leftovers")
-    how = {
-        "drain": "draining",
-        "term": "waiting for every step to end after SIGTERM",
-        "kill": "killing what is left",
-    }[run.stop.stage]
+    reason, how = _STAGES[run.stop.stage]
     left = (
         f"; still there: {', '.join(map(str, instance.survivors))}"
         if (instance and instance.survivors)
         else ""
     )
-    return _Told("stopping", run.stop.reason, f"{how}{left}")
+    return _Told("stopping", reason, f"{how}{left} ({run.stop.reason})")
+
+
+_STAGES = {
+    "drain": ("Draining", "the source was told to end; waiting for its output to be used up"),
+    "term": ("Terminating", "every step was told to end; waiting for them"),
+    "kill": ("Killing", "killing what is left"),
+}
+"""By stage of a stop: a reason and a message."""
 
 
 def _waiting_step(runs: list[RunMemory], instances: dict[str, Instance]) -> _Told | None:
@@ -191,7 +197,12 @@ def _conditions(
     listed = (
         ("Ready", ready, "Ready" if ready else _unready_reason(told), "" if ready else not_ready),
         ("Reconciling", not settled, told.reason, "" if settled else told.message),
-        ("Stalled", stalled, told.reason, told.message if stalled else ""),
+        (
+            "Stalled",
+            stalled,
+            told.reason if stalled else "NotStalled",
+            told.message if stalled else "",
+        ),
     )
     return tuple(
         _condition(kind, "True" if holds else "False", reason, message, previous, wall)

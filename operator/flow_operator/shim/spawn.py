@@ -58,7 +58,7 @@ def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int])
                 setsigdef=_DEFAULT_SIGNALS,
             )
     except OSError as error:
-        where = f": {error.filename}" if error.filename else ""
+        where = f": {error.filename}" if error.filename not in (None, spec["argv"][0]) else ""
         raise SpawnError(f"cannot start {spec['argv'][0]!r}: {error.strerror}{where}") from None
     except ValueError as error:
         raise SpawnError(f"cannot start {spec['argv'][0]!r}: {error}") from None
