@@ -91,11 +91,11 @@ class Controller:
     def _changed(self, flow_ids: Iterable[str]) -> None:
         for flow_id in flow_ids:
             self._queue.add(flow_id)
-            for dependent in self._reconciler.dependents(flow_id):
+            for dependent in self._store.dependents(flow_id):
                 self._queue.add(dependent)
 
     def _told(self, flow_id: str) -> None:
-        for dependent in self._reconciler.dependents(flow_id):
+        for dependent in self._store.dependents(flow_id):
             self._queue.add(dependent)
         if self._reconciler.shutdown != "no":
             record = self._store.get(flow_id)

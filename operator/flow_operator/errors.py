@@ -20,6 +20,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+MAX_FAULTS = 50
+"""How many faults of one input are told; whoever has more has another problem."""
+
+_LONGEST_ECHO = 80
+
+
+def clipped(text: object) -> str:
+    """What somebody sent, short enough to be sent back."""
+    whole = str(text)
+    return whole if len(whole) <= _LONGEST_ECHO else f"{whole[:_LONGEST_ECHO]}…"
+
 
 class FlowError(Exception):
     """Root of the tree; ``str()`` is a sentence for people."""
@@ -53,13 +64,16 @@ class Fault:
 
 
 class InvalidError(FlowError):
-    """The input was refused; ``faults`` lists everything that is wrong with it."""
+    """The input was refused; ``faults`` lists what is wrong with it, 50 things at most."""
 
     def __init__(self, faults: list[Fault] | tuple[Fault, ...] | str) -> None:
         if isinstance(faults, str):
             faults = (Fault(faults),)
-        self.faults = tuple(faults)
-        super().__init__("; ".join(str(fault) for fault in self.faults))
+        self.total = len(faults)
+        self.faults = tuple(faults[:MAX_FAULTS])
+        more = self.total - len(self.faults)
+        told = [str(fault) for fault in self.faults]
+        super().__init__("; ".join([*told, f"and {more} more"] if more else told))
 
 
 class NotFoundError(FlowError):
@@ -67,7 +81,9 @@ class NotFoundError(FlowError):
 
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
-        super().__init__(f"There is no flow '{flow_id}'. GET /flows lists those that exist.")
+        super().__init__(
+            f"There is no flow '{clipped(flow_id)}'. GET /flows lists those that exist."
+        )
 
 
 class ConflictError(FlowError):

@@ -110,7 +110,7 @@ class Reconciler:
             decision = plan(want, self._see(flow_id), memory, self._clock.monotonic())
             for note in decision.notes:
                 self._board.record(flow_id, note.reason, note.message, warning=note.warning)
-                bound.info("event", reason=note.reason, message=note.message)
+                bound.info(note.reason, detail=note.message)
             self._memories.put(flow_id, decision.intent)
             after = decision.memory
             for action in decision.actions:
@@ -161,16 +161,8 @@ class Reconciler:
                 reasons.append(f"waits for '{dependency.name}' to be {dependency.condition}")
         return reasons
 
-    def dependents(self, flow_id: str) -> list[str]:
-        """The flows that depend on one directly."""
-        return [
-            record.flow_id
-            for record in self._store.flows()
-            if any(dependency.name == flow_id for dependency in record.flow.spec.depends_on)
-        ]
-
     def _has_live_dependents(self, flow_id: str) -> bool:
-        return any(self._memories.get(name).runs for name in self.dependents(flow_id))
+        return any(self._memories.get(name).runs for name in self._store.dependents(flow_id))
 
     # --- what is seen --------------------------------------------------------------------
 
@@ -271,6 +263,7 @@ def unknown_status(flow_id: str, message: str) -> FlowStatus:
     """The status of a flow whose configuration cannot be read."""
     return FlowStatus(
         flow_id=flow_id,
+        uid="",
         status="unknown",
         desired="stopped",
         generation=0,

@@ -5,9 +5,11 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import json
+import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -405,6 +407,21 @@ def test_flows_that_wait_for_each_other(flowd: Flowd) -> None:
     assert "ring-a" in details["detail"]
 
 
+def test_environment_files_that_never_end_hold_up_nobody(
+    make_flowd: Callable[..., Flowd], root: Path
+) -> None:
+    """A FIFO or a device is no file to read variables from: that flow waits, others start."""
+    os.mkfifo(root / "fifo")
+    step = {"name": "reads", "script": "exec sleep 1000", "envFrom": [{"file": f"{root}/fifo"}]}
+    flowd = make_flowd().start()
+    flowd.create(*(make_document(f"blocked-{n}", step) for n in range(8)))
+    flowd.create(make_document("free"))
+    flowd.await_status("free", "running", within=5)
+    flowd.await_status("blocked-0", "backoff", within=5)
+    told = flowd.command("stop", timeout=5)
+    assert set(told.values()) == {"stopped"}
+
+
 # --- routes, methods, queries ----------------------------------------------------------------
 
 
@@ -455,7 +472,7 @@ def test_wrong_methods(flowd: Flowd, path: str, allowed: set[str]) -> None:
     [
         *(("DELETE", f"/flows/kept?type={v}") for v in ("2", "-1", "x", "01", "%ff", "0&type=2")),
         *(("DELETE", f"/flows/kept?force={v}") for v in ("yes", "2", "%00", "%ff")),
-        ("DELETE", "/flows/kept?dryRun=Some"),
+        *(("DELETE", f"/flows/kept?{v}") for v in ("dryRun=Some", "tpye=1", "%ff=1")),
         *(
             ("PATCH", f"/flows/commands?timeout={v}")
             for v in ("-1", "x", "nan", "inf", "1e999", "601", "%ff", "1,5", "0x1", "9" * 5000)

@@ -14,6 +14,7 @@ from flow_operator.api import commands, events, flows, health, logs, manifests, 
 from flow_operator.api.errors import ProblemPlugin, bottle_error
 from flow_operator.api.guard import Guard
 from flow_operator.api.http import json_response
+from flow_operator.api.stream import Streams
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.settings import Layout
@@ -63,4 +64,4 @@ def create_app(services: Services) -> Callable[..., Any]:
             }
         )
 
-    return Guard(app, services.hosts, services.prefix)
+    return Guard(Streams(app), services.hosts, services.prefix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import threading
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -9,9 +10,11 @@ import msgspec
 from bottle import Bottle, HTTPResponse
 from msgspec import Meta, Struct
 
+from flow_operator.api.errors import problem
 from flow_operator.api.http import json_body, json_response, only_query, query_number
 from flow_operator.api.status import status_of
-from flow_operator.errors import Fault, InvalidError
+from flow_operator.errors import Fault, InvalidError, clipped
+from flow_operator.manifest import escape
 from flow_operator.model.status import TERMINAL
 
 if TYPE_CHECKING:
@@ -50,6 +53,10 @@ def add_routes(app: Bottle, services: Services) -> None:
     """Add this resource's routes."""
     waiting = threading.BoundedSemaphore(MAX_WAITING)
 
+    @app.route("/flows/commands", method=["GET", "POST", "PUT", "DELETE", "ANY"])
+    def only_patch() -> HTTPResponse:
+        return problem(405, "this route answers PATCH", Allow="PATCH")
+
     @app.route("/flows/commands", method="PATCH")
     def command_flows() -> HTTPResponse:
         only_query("timeout")
@@ -84,15 +91,23 @@ def _request(body: object) -> CommandRequest:
     if isinstance(body, dict) and isinstance(body.get("command"), str):
         command = body["command"]
         if command not in _DONE:
-            said = f"unknown command '{command}': use one of {', '.join(_DONE)}"
+            said = f"unknown command '{clipped(command)}': use one of {', '.join(_DONE)}"
             raise InvalidError([Fault(said, "/command")])
     if isinstance(body, dict) and isinstance(body.get("type"), bool):
         raise InvalidError([Fault("must be 0 (soft) or 1 (hard)", "/type")])
+    known = CommandRequest.__struct_fields__
+    unknown = [key for key in body if key not in known] if isinstance(body, dict) else []
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
+        said = f"unknown key '{clipped(unknown[0])}'; {hint}"
+        raise InvalidError([Fault(said, f"/{escape(clipped(unknown[0]))}")])
     try:
         asked = msgspec.convert(body, CommandRequest)
     except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$.")
-        raise InvalidError([Fault(detail, f"/{path.rstrip('`')}" if path else "")]) from None
+        detail, _, path = str(error).partition(" - at `$")
+        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        raise InvalidError([Fault(detail, pointer)]) from None
     if asked.type is not None and asked.command != "stop":
         raise InvalidError([Fault(f"'{asked.command}' takes no type; only stop does", "/type")])
     return asked
@@ -100,20 +115,25 @@ def _request(body: object) -> CommandRequest:
 
 def _wait(services: Services, flow_ids: list[str], timeout: float) -> None:
     """Until every flow is where it was told to go, or time is up, or the server ends."""
-    generations = {
-        record.flow_id: record.generation
+    wanted = {
+        record.flow_id: (record.uid, record.generation)
         for record in map(services.store.get, flow_ids)
         if record is not None
     }
-    left = set(generations)
+    left = list(wanted)
+
+    def settled(flow_id: str) -> bool:
+        status = services.board.get(flow_id)
+        if status is None or services.store.get(flow_id) is None:
+            return services.store.get(flow_id) is None
+        uid, generation = wanted[flow_id]
+        return status.uid == uid and status.generation >= generation and status.settled
 
     def reached() -> bool:
-        for flow_id in list(left):
-            status = services.board.get(flow_id)
-            current = status is not None and status.generation >= generations[flow_id]
-            settled = status is not None and current and status.settled
-            if settled or services.store.get(flow_id) is None:
-                left.discard(flow_id)
+        # From the end, and no further than the first that is not: this is asked at each change of
+        # any status, and asking all flows each time would cost the square of their number.
+        while left and settled(left[-1]):
+            left.pop()
         return not left or services.closing.is_set()
 
     services.board.wait(reached, timeout)

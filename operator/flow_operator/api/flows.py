@@ -8,7 +8,7 @@ from bottle import Bottle, HTTPResponse
 
 from flow_operator.api.errors import bad_request_if_unknown
 from flow_operator.api.http import if_match, json_body, json_response, only_query, query, query_flag
-from flow_operator.errors import Fault, InvalidError, NotFoundError
+from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, NotFoundError
 from flow_operator.manifest import Document, Manifest, change_kind, load_manifest
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def _manifests(body: Any) -> list[Manifest]:
             manifests.append(load_manifest(Document(entry)))
         except InvalidError as error:
             faults += (Fault(f.detail, f"/{index}{f.pointer}") for f in error.faults)
+            if len(faults) > MAX_FAULTS:
+                break
     if faults:
         raise InvalidError(faults)
     return manifests

@@ -11,6 +11,7 @@ from bottle import Bottle, HTTPResponse, request
 
 from flow_operator.api.errors import problem
 from flow_operator.api.http import only_query, query_flag, query_number, query_text
+from flow_operator.api.stream import set_stream
 from flow_operator.errors import InvalidError, NotFoundError
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ _POLL = 0.2
 """Seconds between two looks at a file that is followed."""
 
 _BLOCK = 64 * 1024
+
+_LONGEST_LINE = 1024 * 1024
+"""Bytes after which a line without an end is broken."""
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -38,12 +42,13 @@ def add_routes(app: Bottle, services: Services) -> None:
         logs = [_Log(name, path, tail) for name, path in _files(services, flow_id)]
         if not query_flag("follow"):
             return HTTPResponse(_lines(logs), **_TEXT)
+        if request.method == "HEAD":
+            return HTTPResponse(b"", **_TEXT)
         if not followers.acquire(blocking=False):
             return problem(503, f"{MAX_FOLLOWERS} logs are followed already", Retry_After="10")
-        gone: Callable[[], bool] = request.environ.get(
-            "waitress.client_disconnected", lambda: False
-        )
-        return HTTPResponse(_Followed(logs, services.closing, gone, followers), **_TEXT)
+        gone = request.environ.get("waitress.client_disconnected", lambda: False)
+        set_stream(request.environ, _Followed(logs, services.closing, gone, followers))
+        return HTTPResponse(b"", **_TEXT)
 
 
 def _files(services: Services, flow_id: str) -> list[tuple[str, Path]]:
@@ -100,11 +105,13 @@ class _Log:
         try:
             with self._path.open("rb") as file:
                 if self._offset > file.seek(0, 2):
-                    self._offset = 0  # Somebody has emptied the file.
+                    self._offset, self._rest = 0, b""  # Somebody has emptied the file.
                 file.seek(self._offset)
                 while block := file.read(_BLOCK):
                     self._offset += len(block)
                     *lines, self._rest = (self._rest + block).split(b"\n")
+                    if len(self._rest) > _LONGEST_LINE:
+                        lines, self._rest = [*lines, self._rest], b""
                     if lines:
                         yield b"".join(self._label + line + b"\n" for line in lines)
         except FileNotFoundError:

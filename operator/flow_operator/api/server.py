@@ -16,6 +16,7 @@ from typing import Any
 import structlog
 from waitress import create_server, wasyncore
 from waitress.channel import HTTPChannel
+from waitress.parser import HTTPRequestParser, ParsingError
 from waitress.task import ErrorTask
 
 from flow_operator.api.errors import PROBLEM, problem_body
@@ -47,8 +48,24 @@ class _ProblemTask(ErrorTask):
         self.write(body)
 
 
+class _Parser(HTTPRequestParser):
+    """Waitress lets some of int()'s and urlsplit()'s errors end the connection without a word."""
+
+    def parse_header(self, header_plus: bytes) -> None:
+        """Parse the head of a request.
+
+        Raises:
+            ParsingError: it is none; answered with 400.
+        """
+        try:
+            super().parse_header(header_plus)
+        except ValueError as error:
+            raise ParsingError(f"the head of the request is malformed: {error}") from None
+
+
 class _Channel(HTTPChannel):
     error_task_class = _ProblemTask
+    parser_class = _Parser
 
 
 class Server:

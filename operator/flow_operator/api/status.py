@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 from bottle import Bottle, HTTPResponse
 
+from flow_operator.api.errors import problem
 from flow_operator.api.http import json_response
 from flow_operator.errors import NotFoundError
 from flow_operator.figures import MAX_AGE
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 def add_routes(app: Bottle, services: Services) -> None:
     """Add this resource's routes."""
     whole = _WholeStatus(services)
+
+    @app.route("/flows/status", method=["POST", "PUT", "DELETE", "PATCH", "ANY"])
+    def only_get() -> HTTPResponse:
+        return problem(405, "this route answers GET", Allow="GET")
 
     @app.get("/flows/status")
     def all_statuses() -> HTTPResponse:
@@ -74,6 +79,7 @@ def _pending(record: StoredFlow) -> FlowStatus:
     file = record.origin.file
     return FlowStatus(
         flow_id=record.flow_id,
+        uid=record.uid,
         status="pending",
         desired=record.flow.spec.state,
         generation=record.generation,

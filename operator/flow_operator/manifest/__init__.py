@@ -4,7 +4,7 @@ Text passes a guard before anything is built from it (depth, size, aliases, dupl
 whatever is wrong with a document is told at once, each fault with its pointer and place.
 """
 
-from flow_operator.manifest.document import Document, Manifest, SourceText
+from flow_operator.manifest.document import Document, Manifest, SourceText, escape
 from flow_operator.manifest.json_text import parse_json
 from flow_operator.manifest.validate import change_kind, load_manifest, load_manifests
 from flow_operator.manifest.yaml_text import dump_yaml, parse_yaml
@@ -15,6 +15,7 @@ __all__ = [
     "SourceText",
     "change_kind",
     "dump_yaml",
+    "escape",
     "load_manifest",
     "load_manifests",
     "parse_json",

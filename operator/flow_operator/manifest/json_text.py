@@ -11,7 +11,9 @@ from flow_operator.errors import Fault, InvalidError
 MAX_DEPTH = 33
 """One level more than a document may have: bodies are arrays of documents."""
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+"""Possessive, and an unfinished string matches too: anything else backtracks for minutes."""
+
 _BRACKETS = re.compile(rb"[\[\]{}]")
 _MAX_INT_DIGITS = 20
 

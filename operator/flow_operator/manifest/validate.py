@@ -11,11 +11,12 @@ import jsonschema
 import msgspec
 from jsonschema.exceptions import ValidationError
 
-from flow_operator.errors import Fault, InvalidError
+from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, clipped
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
-from flow_operator.manifest.yaml_text import parse_yaml
+from flow_operator.manifest.yaml_text import MAX_DEPTH, MAX_NODES, parse_yaml
 from flow_operator.model.flow import (
     API_VERSION,
+    RESERVED_KEY,
     RESERVED_NAMES,
     Flow,
     Probe,
@@ -26,8 +27,6 @@ from flow_operator.model.flow import (
 from flow_operator.model.schema import flow_schema
 
 Change = Literal["none", "inPlace", "restart"]
-
-_MAX_FAULTS = 50
 
 
 def load_manifests(source: SourceText) -> list[Manifest]:
@@ -70,6 +69,7 @@ def load_manifest(document: Document) -> Manifest:
     if not isinstance(document.data, dict):
         kind = _kind(document.data)
         raise InvalidError([document.fault("", f"a Flow is an object (a mapping), not {kind}")])
+    _check_size(document)
     data, faults = _normalise(document)
     plain = _without_extensions(data)
     try:
@@ -81,6 +81,29 @@ def load_manifest(document: Document) -> Manifest:
     if faults:
         raise InvalidError(faults)
     return Manifest(flow, data)
+
+
+def _check_size(document: Document) -> None:
+    """The guard for what did not come as YAML text; the same limits.
+
+    Raises:
+        InvalidError: the document is too deep or has too many nodes.
+    """
+    nodes, level = 0, [document.data]
+    for _ in range(MAX_DEPTH + 1):
+        nodes += len(level)
+        if nodes > MAX_NODES:
+            raise InvalidError([document.fault("", f"it has more than {MAX_NODES} nodes")])
+        level = [inner for value in level for inner in _inner(value)]
+        if not level:
+            return
+    raise InvalidError([document.fault("", f"nested deeper than {MAX_DEPTH} levels")])
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, dict):
+        return (*value, *value.values())
+    return value if isinstance(value, list) else ()
 
 
 def change_kind(old: Flow, new: Flow, base: str | None = None) -> Change:
@@ -95,6 +118,9 @@ def _normalise(document: Document) -> tuple[dict[str, Any], list[Fault]]:
     """Fill in what may be left out; ``flow_id`` may stand for ``metadata.name``."""
     rest = dict(document.data)
     faults: list[Fault] = []
+    if RESERVED_KEY in rest:
+        said = f"'{RESERVED_KEY}' is the operator's own; choose another name"
+        faults.append(document.fault(f"/{RESERVED_KEY}", said))
     head = {
         "apiVersion": rest.pop("apiVersion", API_VERSION),
         "kind": rest.pop("kind", "Flow"),
@@ -145,7 +171,7 @@ def _schema_faults(data: Any) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for error in _validator().iter_errors(data):
         found += _explain(error)
-    return sorted(set(found))[:_MAX_FAULTS]
+    return sorted(set(found))[:MAX_FAULTS]
 
 
 def _explain(  # noqa: C901 - one case for each keyword of the schema
@@ -167,20 +193,20 @@ def _explain(  # noqa: C901 - one case for each keyword of the schema
         case "type":
             yield pointer, f"must be {_either(_names(rule))}, not {_kind(value)}"
         case "enum":
-            yield pointer, f"must be one of {', '.join(map(str, rule))}; not {value!r}"
+            yield pointer, f"must be one of {', '.join(map(str, rule))}; not {clipped(repr(value))}"
         case "oneOf":
             names = [branch["required"][0] for branch in rule]
             yield pointer, f"must have exactly one of {', '.join(names)}"
         case "pattern":
             hint = schema.get("description", f"must match {rule}")
-            yield pointer, f"{value!r} does not fit: {hint}"
+            yield pointer, f"{clipped(repr(value))} does not fit: {hint}"
         case "minItems" | "minLength":
             yield pointer, "must not be empty"
         case "minimum" | "maximum":
             bound = "at least" if error.validator == "minimum" else "at most"
             yield pointer, f"must be {bound} {rule}, not {value}"
         case _:
-            yield pointer, error.message
+            yield pointer, clipped(error.message)
 
 
 def _likely_branch(error: ValidationError) -> Iterable[ValidationError]:
@@ -200,7 +226,7 @@ def _unknown_keys(pointer: str, value: dict[str, Any], schema: Any) -> Iterator[
             continue
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"did you mean '{near[0]}'?" if near else f"known here: {', '.join(known)}"
-        yield f"{pointer}/{escape(key)}", f"unknown key '{key}'; {hint}"
+        yield f"{pointer}/{escape(key)}", f"unknown key '{clipped(key)}'; {hint}"
 
 
 _KIND_NAMES = {

@@ -40,14 +40,19 @@ class _Refusal(Exception):  # noqa: N818 - never leaves this module
         self.mark = mark
 
 
-def parse_yaml(source: SourceText) -> list[Document]:
+def parse_yaml(source: SourceText, *, trusted: bool = False) -> list[Document]:
     """Parse every document of a text; empty ones are left out.
+
+    Args:
+        source: the text.
+        trusted: it was written by ourselves, from what had passed the guard before: sizes do
+            not count.
 
     Raises:
         InvalidError: with line and column of the first thing that is wrong.
     """
     try:
-        bodies = list(_documents(source.text, None))
+        bodies = list(_documents(source.text, None, guarded=not trusted))
     except _Refusal as refusal:
         line, column = _place(refusal.mark)
         raise InvalidError([Fault(refusal.detail, "", line, column, source.file)]) from None
@@ -83,7 +88,7 @@ def _place(mark: Any) -> tuple[int | None, int | None]:
     return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
-def _documents(text: str, tracked: list[Places] | None) -> Iterator[Any]:
+def _documents(text: str, tracked: list[Places] | None, *, guarded: bool = True) -> Iterator[Any]:
     # A Loader's parser refuses what YAML may not contain as it reads; its errors carry marks.
     builder: _Builder | None = None
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
@@ -92,7 +97,7 @@ def _documents(text: str, tracked: list[Places] | None) -> Iterator[Any]:
             if tracked is not None:
                 places = {}
                 tracked.append(places)
-            builder = _Builder(places)
+            builder = _Builder(places, guarded=guarded)
         elif isinstance(event, yaml.DocumentEndEvent):
             assert builder is not None  # noqa: S101 - the parser balances its events
             yield builder.result
@@ -116,7 +121,8 @@ class _Frame:
 class _Builder:
     """Builds one document's data from its events, within the guard's limits."""
 
-    def __init__(self, places: Places | None) -> None:
+    def __init__(self, places: Places | None, *, guarded: bool) -> None:
+        self._guarded = guarded
         self.result: Any = None
         self._places = places
         self._stack: list[_Frame] = []
@@ -145,11 +151,11 @@ class _Builder:
 
     def _count(self, nodes: int, event: yaml.Event) -> None:
         self._nodes += nodes
-        if self._nodes > MAX_NODES:
+        if self._guarded and self._nodes > MAX_NODES:
             raise _Refusal(f"the document has more than {MAX_NODES} nodes", event.start_mark)
 
     def _open(self, event: yaml.CollectionStartEvent) -> None:
-        if len(self._stack) >= MAX_DEPTH:
+        if self._guarded and len(self._stack) >= MAX_DEPTH:
             raise _Refusal(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _CORE + ("map" if mapping else "seq")):

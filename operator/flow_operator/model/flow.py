@@ -25,6 +25,10 @@ The look-ahead keeps Python's ``$`` from matching before a final newline.
 RESERVED_NAMES = frozenset({"status", "commands"})
 """Routes of the REST API, which a flow of that name would hide."""
 
+RESERVED_KEY = "x-operator"
+"""The key under which the store keeps its own bookkeeping in a document. As an extension key it
+leaves the rest a manifest that may be copied as it is."""
+
 Name = Annotated[
     str,
     Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and '-'; 52 at most."),

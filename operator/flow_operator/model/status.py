@@ -115,6 +115,7 @@ class FlowStatus(StatusPart, frozen=True):
 
     Attributes:
         flow_id: which flow.
+        uid: tells it from an earlier or later one of the same name.
         status: its observed phase.
         desired: what its configuration asks for; ``deleted`` while it is being removed.
         generation: of the configuration.
@@ -123,6 +124,7 @@ class FlowStatus(StatusPart, frozen=True):
     """
 
     flow_id: str
+    uid: str
     status: Phase
     desired: Literal["running", "paused", "stopped", "deleted"]
     generation: int

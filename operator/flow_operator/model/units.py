@@ -63,7 +63,8 @@ class Duration:
             seconds = sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(value))
             text = value
         else:
-            seconds, text = float(value), f"{value:g}s"
+            seconds = round(float(value), 3) if -1 < value < 2 * _MAX_SECONDS else -1.0
+            text = f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
         if not 0 <= seconds <= _MAX_SECONDS:
             raise ValueError(f"{value!r} is out of range: 0s to 3650d")
         return cls(text, seconds)

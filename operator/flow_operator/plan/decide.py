@@ -266,6 +266,7 @@ class _Planner:
             self._note("Pausing", f"replica {run.replica}: stopping every process where it is")
         if not instance.frozen or run.verify_at <= self.now:
             self.actions.append(Freeze(run.run))
+        if run.verify_at <= self.now:
             run = replace(run, verify_at=self.now + VERIFY_FROZEN)
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run

@@ -56,6 +56,7 @@ def report(
     replicas = want.flow.spec.replicas if want.flow else 0
     return FlowStatus(
         flow_id=flow_id,
+        uid=want.uid or memory.uid,
         status=told.phase,
         desired="deleted" if want.flow is None else want.flow.spec.state,
         generation=want.generation,

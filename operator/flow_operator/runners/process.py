@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterable
@@ -40,6 +41,9 @@ log = structlog.get_logger("process-runner")
 
 _PRIVATE = ("FLOWD_", "FLOW_")
 """Variables of the operator that are none of a step's business."""
+
+_MAX_ENVIRONMENT_FILE = 128 * 1024
+"""Bytes; the kernel takes no longer variable (execve(2), MAX_ARG_STRLEN)."""
 
 
 class _Run:
@@ -439,9 +443,16 @@ def _step_environment(step: Step, cwd: str) -> dict[str, str]:
 
 def _read(cwd: str, name: str) -> str:
     try:
-        text = Path(cwd, name).read_text(encoding="utf-8")
+        # Not blocking, and only a file: a pipe or a device may never come to its end.
+        descriptor = os.open(Path(cwd, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise TerminalError(f"cannot read {name} for the environment: it is no file")
+            text = file.read(_MAX_ENVIRONMENT_FILE + 1).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TerminalError(f"cannot read {name} for the environment: {error}") from None
+    if len(text) > _MAX_ENVIRONMENT_FILE:
+        raise TerminalError(f"{name} is larger than {_MAX_ENVIRONMENT_FILE} bytes")
     if "\0" in text:
         raise TerminalError(f"{name} holds a NUL character, which no environment can")
     return text

@@ -19,6 +19,7 @@ from flow_operator.errors import (
     InvalidError,
     NotFoundError,
     PreconditionError,
+    clipped,
 )
 from flow_operator.manifest import Manifest
 from flow_operator.model.flow import State
@@ -137,7 +138,7 @@ class Desired:
             unknown = [flow_id for flow_id in ids if transaction.get(flow_id) is None]
             if unknown:
                 raise InvalidError(
-                    [Fault(f"there is no flow '{flow_id}'", "/flow_ids") for flow_id in unknown]
+                    [Fault(f"there is no flow '{clipped(name)}'", "/flow_ids") for name in unknown]
                 )
             for flow_id in ids:
                 present = transaction.get(flow_id)
@@ -229,31 +230,33 @@ def check_dependencies(transaction: Transaction) -> None:
         InvalidError: naming the circle.
     """
     flows = transaction.flows()
-    edges = {
-        flow_id: [dependency.name for dependency in record.flow.spec.depends_on]
-        for flow_id, record in flows.items()
-    }
+    done: set[str] = set()
     for flow_id in transaction.changes:
-        circle = _circle(flow_id, edges)
+        circle = _circle(flow_id, flows, done)
         if circle:
             told = " -> ".join(circle)
             raise InvalidError([Fault(f"flows depend on each other: {told}", "/spec/dependsOn")])
 
 
-def _circle(start: str, edges: Mapping[str, list[str]]) -> list[str]:
-    """A path from ``start`` back to itself, or nothing."""
-    came_from: dict[str, str] = {}
-    todo = [start]
+def _circle(start: str, flows: Mapping[str, StoredFlow], done: set[str]) -> list[str]:
+    """A circle that can be reached from a flow, or nothing.
+
+    Depth first, each flow once: what is in ``done`` leads to no circle.
+    """
+    path: list[str] = []
+    on_path: set[str] = set()
+    todo: list[tuple[str, bool]] = [(start, False)]
     while todo:
-        current = todo.pop()
-        for following in edges.get(current, ()):
-            if following == start:
-                path = [start]
-                while current != start:
-                    path.append(current)
-                    current = came_from[current]
-                return [start, *reversed(path)]
-            if following not in came_from:
-                came_from[following] = current
-                todo.append(following)
+        current, leaving = todo.pop()
+        if leaving:
+            path.pop()
+            on_path.discard(current)
+            done.add(current)
+        elif current in on_path:
+            return [*path[path.index(current) :], current]
+        elif current not in done and current in flows:
+            path.append(current)
+            on_path.add(current)
+            todo.append((current, True))
+            todo += ((d.name, False) for d in flows[current].flow.spec.depends_on)
     return []

@@ -9,11 +9,7 @@ from msgspec import Struct
 
 from flow_operator.errors import InvalidError
 from flow_operator.manifest import Document, Manifest, load_manifest
-from flow_operator.model.flow import Flow, template_hash
-
-BOOK = "x-operator"
-"""The key under which the operator's own bookkeeping stands in a stored document. As an extension
-key it leaves the rest a manifest that may be copied as it is."""
+from flow_operator.model.flow import RESERVED_KEY, Flow, template_hash
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -78,7 +74,7 @@ class StoredFlow(Struct, frozen=True):
     def to_document(self) -> dict[str, Any]:
         """As it is kept in a file."""
         book = Book(self.uid, self.generation, self.version, self.token, self.hard, self.origin)
-        return {**self.document(), BOOK: msgspec.to_builtins(book)}
+        return {**self.document(), RESERVED_KEY: msgspec.to_builtins(book)}
 
 
 class Tombstone(Struct, frozen=True):
@@ -100,7 +96,7 @@ class Tombstone(Struct, frozen=True):
         return {
             "kind": "Tombstone",
             "metadata": {"name": self.flow_id},
-            BOOK: msgspec.to_builtins(book),
+            RESERVED_KEY: msgspec.to_builtins(book),
         }
 
 
@@ -129,11 +125,11 @@ def from_document(document: Document) -> Record:
     Raises:
         InvalidError: it is none.
     """
-    if not isinstance(document.data, dict) or BOOK not in document.data:
-        raise InvalidError(f"not a stored flow: '{BOOK}' is missing")
+    if not isinstance(document.data, dict) or RESERVED_KEY not in document.data:
+        raise InvalidError(f"not a stored flow: '{RESERVED_KEY}' is missing")
     data = dict(document.data)
     try:
-        book = msgspec.convert(data.pop(BOOK), Book)
+        book = msgspec.convert(data.pop(RESERVED_KEY), Book)
     except msgspec.ValidationError as error:
         raise InvalidError(f"not a stored flow: {error}") from None
     if data.get("kind") == "Tombstone":

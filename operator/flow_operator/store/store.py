@@ -79,6 +79,7 @@ class Store:
         self._directory = layout.flows
         self._marker = layout.root / "format"
         self._records: dict[str, Record] = {}
+        self._dependents: dict[str, set[str]] = {}
         self._writing = threading.Lock()
         self._listeners: list[Listener] = []
         self._sequence = 0
@@ -109,6 +110,10 @@ class Store:
         records = self.records()
         found = (records[key] for key in sorted(records))
         return [record for record in found if isinstance(record, StoredFlow)]
+
+    def dependents(self, flow_id: str) -> list[str]:
+        """The flows that depend directly on one."""
+        return sorted(self._dependents.get(flow_id, ()))
 
     def subscribe(self, listener: Listener) -> None:
         """Have a listener called with the ids of each committed transaction."""
@@ -141,11 +146,19 @@ class Store:
             path = journal_path(self._directory, self._sequence)
             write_journal(path, (record.to_document() for record in records))
         for record in records:
-            self._records[record.flow_id] = record
+            self._keep(record)
             self.corrupt.pop(record.flow_id, None)
             self.version = max(self.version, record.version)
         if len(records) > 1:
             self._later(path, records)
+
+    def _keep(self, record: Record) -> None:
+        """Take a record into memory, and who depends on whom."""
+        for name in _dependencies(self._records.get(record.flow_id)):
+            self._dependents[name].discard(record.flow_id)
+        self._records[record.flow_id] = record
+        for name in _dependencies(record):
+            self._dependents.setdefault(name, set()).add(record.flow_id)
 
     def _path(self, flow_id: str) -> Path:
         return self._directory / f"{flow_id}.yaml"
@@ -263,7 +276,7 @@ class Store:
     def _read(self, path: Path) -> None:
         try:
             text = path.read_bytes().decode("utf-8")
-            documents = parse_yaml(SourceText(text, path.name))
+            documents = parse_yaml(SourceText(text, path.name), trusted=True)
             if len(documents) != 1:
                 raise InvalidError(f"{path.name} holds {len(documents)} documents")  # noqa: TRY301
             self._take(from_document(documents[0]))
@@ -276,7 +289,7 @@ class Store:
     def _take(self, record: Record) -> None:
         present = self._records.get(record.flow_id)
         if present is None or present.version < record.version:
-            self._records[record.flow_id] = record
+            self._keep(record)
         self.version = max(self.version, record.version)
 
     def _replay(self) -> None:
@@ -293,3 +306,9 @@ class Store:
             self._sequence = max(self._sequence, int(path.stem.removeprefix("txn-")))
             self._journals[path] = records
         self._checkpoint()
+
+
+def _dependencies(record: Record | None) -> list[str]:
+    if not isinstance(record, StoredFlow):
+        return []
+    return [dependency.name for dependency in record.flow.spec.depends_on]

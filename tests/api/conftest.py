@@ -1,0 +1,84 @@
+"""The API without the rest of the operator: a real store and board, and nobody who reconciles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+from wsgi_client import Client
+
+from flow_operator.api import Services, create_app
+from flow_operator.board import Board
+from flow_operator.figures import Figures
+from flow_operator.settings import Layout
+from flow_operator.store import DataLock, Desired, Store
+from support import FakeClock
+
+
+@dataclass
+class Api:
+    """The application, a client of it, and what it speaks of."""
+
+    services: Services
+    client: Client
+    store: Store
+    board: Board
+    layout: Layout
+
+    def log(self, flow_id: str, step: str, text: str, replica: int = 0) -> Path:
+        """Have a step have printed something."""
+        path = self.layout.log_file(flow_id, replica, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+        return path
+
+
+@pytest.fixture(autouse=True)
+def logged_events() -> Iterator[list[Any]]:
+    """What the API has logged."""
+    with structlog.testing.capture_logs() as events:
+        yield events
+
+
+@pytest.fixture
+def make_api(root: Path) -> Iterator[Any]:
+    """Builds the API as flowd does; one store for all that a test builds."""
+    layout = Layout(root / "data")
+    layout.root.mkdir()
+    lock = DataLock(layout.lock)
+    store = Store(layout)
+    store.recover()
+    clock = FakeClock()
+    board = Board(clock)
+
+    def make(**changes: Any) -> Api:
+        given: dict[str, Any] = {
+            "store": store,
+            "desired": Desired(store),
+            "board": board,
+            "figures": Figures({}, clock),
+            "layout": layout,
+            "ready": lambda: True,
+            "folder": lambda: {"folder": None, "files": []},
+            "prune": list,
+            "hosts": frozenset({"127.0.0.1"}),
+            **changes,
+        }
+        services = Services(**given)
+        return Api(services, Client(create_app(services)), store, board, layout)
+
+    yield make
+    store.close()
+    lock.release()
+
+
+@pytest.fixture
+def api(make_api: Any) -> Api:
+    """The API with nothing in it."""
+    made: Api = make_api()
+    return made
