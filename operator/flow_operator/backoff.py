@@ -34,6 +34,11 @@ def retry_transient(call: Callable[[], T], shutdown: threading.Event) -> T:
     Raises:
         RetryableError: the last one, when time is up or ``shutdown`` is set.
     """
+    try:
+        return call()  # Nearly always; tenacity costs more than most calls do.
+    except RetryableError:
+        if shutdown.wait(_TRANSIENT_FIRST):
+            raise
     retrying = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(RetryableError),
         wait=tenacity.wait_random_exponential(_TRANSIENT_FIRST, _TRANSIENT_LONGEST),

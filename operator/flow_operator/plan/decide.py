@@ -471,7 +471,8 @@ class _Planner:
             if draining:
                 step = self._after_exit(run, index, view, run.steps[index])
             else:
-                self.actions.append(EndStep(run.run, index))
+                if run.stop is not None and run.stop.stage != "kill":
+                    self.actions.append(EndStep(run.run, index))
                 step = replace(run.steps[index], ended=True, retry_at=None)
             run = replace(run, steps=(*run.steps[:index], step, *run.steps[index + 1 :]))
         return run

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -26,6 +27,9 @@ Kind = Literal["sweep", "freeze", "thaw"]
 _FIRST_DELAY = 0.002
 _LAST_DELAY = 0.1
 """Seconds between passes while something is to be seen; doubled from first to last."""
+
+_WORTH_TELLING = 0.2
+"""Seconds after which what a sweep still finds is told as survivors."""
 
 _EMPTY_PASSES = 2
 """A process that forks while it is being looked for shows in the second pass at the latest."""
@@ -46,6 +50,7 @@ class Job:
     empty: int = 0
     seen: tuple[int, ...] = ()
     signalled: set[tuple[int, int]] = field(default_factory=set)
+    since: float = field(default_factory=time.monotonic)
 
 
 Done = Callable[[str, Kind], None]
@@ -158,8 +163,10 @@ class Census:
         if job.empty >= _EMPTY_PASSES:
             return self._finish(run, job)
         if pids != job.seen:
-            job.seen = pids
-            self._on_survivors(run, pids)
+            # What is just dying is not worth telling.
+            if time.monotonic() - job.since > _WORTH_TELLING:
+                self._on_survivors(run, pids)
+                job.seen = pids
             return True
         return not pids
 
