@@ -234,12 +234,10 @@ class ProcessRunner:
         if run is None:
             run = self._runs[name] = _Run(labels["flow"], labels["replica"])
             self._by_flow.setdefault(run.flow_id, set()).add(name)
-        if not _newer(state, run.state):
-            return
-        run.state = state
-        for step in state["steps"]:
-            if step["pid"]:
-                run.leaders[step["pid"]] = step["start"]
+        # Also of a state that was overtaken: each attempt led a session of its own.
+        run.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
+        if _newer(state, run.state):
+            run.state = state
 
     def flow_ids(self) -> frozenset[str]:
         """The flows with a run."""

@@ -209,7 +209,11 @@ class Run:
         return any(step.alive for step in self.steps)
 
     def state(self) -> dict[str, Any]:
-        """The run as it is told to the operator; ``seq`` grows, so that the newest is known."""
+        """The run as it is told to the operator.
+
+        ``seq`` grows, so that the newest is known; ``leader`` is the pid of the last process,
+        whose session may outlive it.
+        """
         self.seq += 1
         return {
             "run": self.run,
@@ -219,6 +223,7 @@ class Run:
                 {
                     "attempt": step.attempt,
                     "pid": step.pid if step.alive else 0,
+                    "leader": step.pid,
                     "start": step.start,
                     "ended": step.ended,
                     "exit": step.exit,

@@ -1,0 +1,125 @@
+"""Steps that will not end, pipes that are full, and what a stop says afterwards."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
+
+DEAF = "trap '' TERM; while :; do sleep 0.05; done"
+
+
+def ready_reason(flowd: Flowd, flow_id: str) -> str:
+    [reason] = [c["reason"] for c in flowd.status(flow_id)["conditions"] if c["type"] == "Ready"]
+    return reason
+
+
+def event_reasons(flowd: Flowd, flow_id: str) -> list[str]:
+    events = flowd.client.get(f"/flows/{flow_id}/events").json()["events"]
+    return [event["reason"] for event in events]
+
+
+def test_a_step_that_ignores_term_is_killed_at_the_deadline(flowd: Flowd) -> None:
+    """Row 10: the drain times out, then TERM to all, then KILL; told as Forced."""
+    flowd.create(make_document("deaf", DEAF, stop={"timeout": "300ms"}))
+    flowd.await_status("deaf", "running")
+    time.sleep(0.1)  # the shell sets its trap
+    begun = time.monotonic()
+    assert flowd.command("stop", "deaf") == {"deaf": "stopped"}
+    assert 5 <= time.monotonic() - begun < 9, "300 ms to drain, 5 s to terminate"
+    assert ready_reason(flowd, "deaf") == "Forced"
+    assert {"DrainTimedOut", "Forced"} <= set(event_reasons(flowd, "deaf"))
+    assert processes_of(flowd.data) == []
+
+
+def test_a_drain_that_never_ends_is_terminated(flowd: Flowd) -> None:
+    """Row 23: a step that ignores the end of its input is told to end at the deadline."""
+    flowd.create(
+        make_document("endless", "exec sleep 1000", "exec sleep 1000", stop={"timeout": "300ms"})
+    )
+    flowd.await_status("endless", "running")
+    assert flowd.command("stop", "endless") == {"endless": "stopped"}
+    assert ready_reason(flowd, "endless") == "DrainTimedOut"
+    assert processes_of(flowd.data) == []
+
+
+def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
+    """Rows 11 and 12: the leader has ended, what it left is named until it is gone."""
+    escaped = "setsid sh -c \"trap '' TERM; while :; do sleep 0.05; done\" & exec sleep 1000"
+    flowd.create(make_document("escape", escaped, stop={"timeout": "1s"}))
+    flowd.await_status("escape", "running")
+    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 2))
+    [leader] = flowd.pids("escape")
+    assert flowd.command("stop", "escape", timeout=0) != {"escape": "stopped"}
+    eventually(lambda: _assert(not alive(leader)))
+
+    def named() -> None:
+        status = flowd.status("escape")
+        assert status["status"] == "stopping"
+        assert "still there: " in status["message"]
+
+    eventually(named)
+    flowd.await_status("escape", "stopped")
+    assert processes_of(flowd.data) == []
+
+
+def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
+    """Row 22: thawed first; not one record of the full pipes is lost."""
+    steps = (program("count"), "sleep 0.2; exec cat", program("store"))
+    flowd.create(make_document("full", *steps))
+    flowd.await_status("full", "running")
+    flowd.command("pause", "full")
+    always_for(0.2, lambda: _assert(flowd.status("full")["status"] == "paused"))
+    assert flowd.command("stop", "full") == {"full": "stopped"}
+    emitted = int((flowd.work("full") / "emitted").read_text().split()[0])
+    stored = (flowd.work("full") / "stored").read_text().splitlines()
+    assert stored == [str(n) for n in range(emitted)]
+    assert ready_reason(flowd, "full") == "Drained"
+
+
+def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) -> None:
+    """A middle step that dies while draining is started again as long as it has input."""
+    once = "[ -e $FLOW_DATA/once ] && exec cat; touch $FLOW_DATA/once; sleep 0.3; exit 9"
+    flowd.create(make_document("twice", "seq 1 5000; exec sleep 1000", once, program("store")))
+    flowd.await_status("twice", "running")
+
+    def waits() -> None:
+        assert flowd.status("twice")["steps"][1]["inFlightBytes"] > 20_000
+
+    eventually(waits)
+    assert flowd.command("stop", "twice") == {"twice": "stopped"}
+    stored = (flowd.work("twice") / "stored").read_text().splitlines()
+    assert stored == [str(n) for n in range(1, 5001)]
+
+
+def test_backoff_goes_on_over_a_kill_of_the_operator(flowd: Flowd) -> None:
+    """Row 14: a crash loop waits as long as it would have without the kill."""
+    backoff = {"initial": "1h", "max": "2h", "jitter": 0}
+    flowd.create(make_document("loop", "exit 1", restart={"backoff": backoff}))
+    status = flowd.await_status("loop", "backoff")
+    assert status["restarts"] == 1
+    flowd.kill()
+    flowd.start()
+    status = flowd.await_status("loop", "backoff")
+    always_for(0.3, lambda: _assert(flowd.status("loop")["restarts"] == 1))
+    assert status["steps"][0]["lastExit"]["code"] == 1
+
+
+@pytest.mark.parametrize("policy", ["OnFailure", "Never"])
+def test_a_flow_that_ends_by_itself_tells_how(flowd: Flowd, policy: str) -> None:
+    """A job completes or fails; nothing of it is left."""
+    flowd.create(
+        make_document("good", "seq 3", "cat >/dev/null", restart={"policy": policy}),
+        make_document("bad", "exit 4", restart={"policy": policy, "maxRestarts": 1}),
+    )
+    flowd.await_status("good", "completed")
+    status = flowd.await_status("bad", "failed")
+    assert "code 4" in status["message"]
+    assert {c["type"]: c["status"] for c in status["conditions"]}["Stalled"] == "True"
+    assert processes_of(flowd.data) == []
+
+
+def _assert(condition: bool) -> None:
+    assert condition
