@@ -231,7 +231,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     given: dict[str, Any] = {}
     for action in parser._actions:  # noqa: SLF001 - argparse offers no other list of its options
         value = environment.get(f"FLOWD_{action.dest.upper()}")
-        if value is None:
+        if not value:
             continue
         if action.dest == "insecure":
             given[action.dest] = value.lower() in ("1", "true", "yes")

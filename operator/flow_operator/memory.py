@@ -34,7 +34,8 @@ class StepMemory(Record, frozen=True):
         failures: exits in a row that were followed by a restart; what backoff grows with.
         started_at: when the last attempt was ordered.
         retry_at: when the next attempt is due, if one is.
-        term_at: when it was told to end because it was found unhealthy.
+        term_at: when it was told to end because it was found unhealthy; ``killed`` whether
+            SIGKILL has followed.
         pid: of its process, with ``start``; what a new shim needs to take it over. 0 once it
             has exited, and before the start was recorded.
         last_exit: how it last ended.
@@ -47,6 +48,7 @@ class StepMemory(Record, frozen=True):
     started_at: float = 0.0
     retry_at: float | None = None
     term_at: float | None = None
+    killed: bool = False
     pid: int = 0
     start: int = 0
     ended: bool = False
@@ -157,4 +159,7 @@ def decode_memory(data: bytes) -> FlowMemory:
     Raises:
         msgspec.MsgspecError: the file is torn or of another layout.
     """
-    return msgspec.json.decode(data, type=FlowMemory, dec_hook=decode_unit)
+    try:
+        return msgspec.json.decode(data, type=FlowMemory, dec_hook=decode_unit)
+    except UnicodeDecodeError as error:
+        raise msgspec.DecodeError(str(error)) from None

@@ -62,11 +62,12 @@ class Verdict(Struct, frozen=True):
 class _Watch:
     """One target and what its checks have shown."""
 
-    __slots__ = ("failures", "message", "passing", "successes", "target")
+    __slots__ = ("failures", "message", "passing", "scheduled", "successes", "target")
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.passing: bool | None = None
+        self.scheduled = False
         self.successes = 0
         self.failures = 0
         self.message = "not yet checked"
@@ -121,11 +122,24 @@ class Prober:
             for key, target in wanted.items():
                 watch = present.get(key)
                 if watch is None or watch.target.probe != target.probe:
+                    started = key.kind == "startup" and watch is not None and watch.passing
                     watch = _Watch(target)
-                    if key.kind == "startup" or not _has_startup(wanted, key):
-                        self._push(watch, target.probe.initial_delay.seconds)
+                    watch.passing = True if started else None  # A step starts up only once.
                 watches[key] = watch
             self._watches[flow_id] = watches
+            self._begin(watches)
+
+    def _begin(self, watches: dict[ProbeKey, _Watch]) -> None:
+        """Schedule what nothing holds back any more."""
+        for key, watch in watches.items():
+            startup = watches.get(key._replace(kind="startup"))
+            if key.kind == "startup":
+                held = bool(watch.passing)
+            else:
+                held = startup is not None and not startup.passing
+            if not held and not watch.scheduled:
+                watch.scheduled = True
+                self._push(watch, watch.target.probe.initial_delay.seconds)
 
     def _push(self, watch: _Watch, delay: float) -> None:
         moment = self._clock.monotonic() + delay
@@ -186,16 +200,10 @@ class Prober:
             once = target.key.kind == "startup" and watch.passing is not None
             if not once:
                 self._push(watch, target.probe.period.seconds)
-            elif watch.passing:
-                self._release(target)
+            else:
+                self._begin(self._watches[target.launch.flow.flow_id])
         if changed:
             self._notify(target.launch.flow.flow_id)
-
-    def _release(self, target: Target) -> None:
-        """A step has started up: its other probes begin."""
-        for key, watch in self._watches[target.launch.flow.flow_id].items():
-            if key.kind != "startup" and key[:3] == target.key[:3]:
-                self._push(watch, watch.target.probe.initial_delay.seconds)
 
     def _check(self, target: Target) -> CheckResult:
         probe = target.probe
@@ -207,12 +215,9 @@ class Prober:
                 return _tcp(probe.tcp_socket, timeout)
             assert probe.exec is not None  # noqa: S101 - validated: exactly one of the three
             return self._execute(target.launch, target.step, probe.exec.command, timeout)
-        except (OSError, http.client.HTTPException, FlowError) as error:
+        except (OSError, ValueError, http.client.HTTPException, FlowError) as error:
+            # ValueError: a host that is no name, as IDNA tells it.
             return CheckResult(ok=False, message=str(error) or type(error).__name__)
-
-
-def _has_startup(wanted: dict[ProbeKey, Target], key: ProbeKey) -> bool:
-    return key._replace(kind="startup") in wanted
 
 
 def _http(action: HttpGetAction, timeout: float) -> CheckResult:

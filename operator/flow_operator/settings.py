@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+
+_PORT = re.compile("[0-9]{1,5}")
 
 DEFAULT_URL = "http://127.0.0.1:8710"
 
@@ -79,18 +82,22 @@ class Address:
         Raises:
             ValueError: with a sentence that names the bad part.
         """
-        url = urlsplit(app_url)
-        if url.scheme not in ("http", "http+unix") or (url.scheme == "http" and not url.hostname):
+        try:
+            url = urlsplit(app_url)
+            name, port = url.hostname, 80 if url.port is None else url.port
+        except ValueError as error:
+            raise ValueError(f"app_url is no URL: {app_url!r}: {error}") from None
+        if url.scheme != "http" or not name:
             raise ValueError(f"app_url must look like {DEFAULT_URL}, not {app_url!r}")
         prefix = url.path.rstrip("/")
         if listen is None:
-            return cls(url.hostname or "", 80 if url.port is None else url.port, prefix)
+            return cls(name, port, prefix)
         if listen.startswith("unix:"):
             return cls(prefix=prefix, unix=Path(listen.removeprefix("unix:")))
-        host, separator, port = listen.rpartition(":")
-        if not separator or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004
+        host, separator, digits = listen.rpartition(":")
+        if not separator or not _PORT.fullmatch(digits) or int(digits) > 65535:  # noqa: PLR2004
             raise ValueError(f"--listen must be HOST:PORT or unix:PATH, not {listen!r}")
-        return cls(host.strip("[]") or "0.0.0.0", int(port), prefix)  # noqa: S104 - refused unless --insecure
+        return cls(host.strip("[]") or "0.0.0.0", int(digits), prefix)  # noqa: S104 - refused unless --insecure
 
     @property
     def loopback(self) -> bool:

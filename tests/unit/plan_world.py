@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec.structs import replace
-from support import FakeClock, make_manifest
 
 from flow_operator.clock import rfc3339
 from flow_operator.memory import FlowMemory, decode_memory, encode_memory
@@ -33,6 +32,7 @@ from flow_operator.plan import (
     report,
 )
 from flow_operator.runners.base import Exit, Instance, StepView
+from support import FakeClock, make_manifest
 
 ROUNDS = 32
 """Plans in one look; as many as the reconciler makes."""
@@ -140,20 +140,29 @@ class World:
         )
         return Seen(self.boot, instances, **self.seen_extra)
 
-    def look(self) -> list[Action]:
-        """Plan and act until nothing changes; returns what was done."""
+    def look(self, killed_after: int = 0) -> list[Action]:
+        """Plan and act until nothing changes; returns what was done.
+
+        Args:
+            killed_after: after how many actions the operator is killed, and another one begins.
+        """
         done: list[Action] = []
         for _ in range(ROUNDS):
             memory = self.memory
             decision = plan(self.want, self.seen(), memory, self.clock.now)
             self.notes += decision.notes
             self.wake = decision.wake
+            self.memory = decision.intent
+            for action in decision.actions:
+                self._act(action)
+                done.append(action)
+                self.done.append(action)
+                killed_after -= 1
+                if killed_after == 0:
+                    self.restart_operator()
+                    return done
             if decision.memory is not None:
                 self.memory = decision.memory
-            for action in decision.actions:
-                self._act(action, decision.memory)
-            done += decision.actions
-            self.done += decision.actions
             if decision.memory is None and not decision.actions:
                 self.memory, self.forgotten = FlowMemory(), True
                 return done
@@ -182,11 +191,11 @@ class World:
 
     # --- what the runner does ------------------------------------------------------------
 
-    def _act(self, action: Action, memory: FlowMemory | None) -> None:
+    def _act(self, action: Action) -> None:
         match action:
             case LaunchRun():
-                assert memory is not None, "a launch without a memory of it"
-                assert action.run in {r.run for r in memory.runs.values()}, "no launch intent"
+                intended = {run.run for run in self.memory.runs.values()}
+                assert action.run in intended, "a launch that nobody would remember"
                 self._launch(action)
             case StartStep():
                 self._start_step(action)
@@ -239,11 +248,24 @@ class World:
         self, index: int = 0, code: int | None = 0, *, signal: int | None = None, **where: int
     ) -> None:
         """A step's process ends."""
-        step = self.run(where.get("replica", 0)).steps[index]
+        run = self.run(where.get("replica", 0))
+        self.end(run, index, code, signal=signal, input_bytes=where.get("input_bytes", 0))
+
+    def end(
+        self,
+        run: Run,
+        index: int,
+        code: int | None = 0,
+        *,
+        signal: int | None = None,
+        input_bytes: int = 0,
+    ) -> None:
+        """The same, of any instance."""
+        step = run.steps[index]
         reason = "Signaled" if signal else ("Completed" if code == 0 else "Error")
         ended = None if signal else code
         step.exit = Exit(reason, ended, signal, at=self.clock.now, wall=self.clock.wall())
-        step.input_bytes = where.get("input_bytes", 0)
+        step.input_bytes = input_bytes
 
     def exit_all(self, code: int = 0, replica: int = 0) -> None:
         """Every process of an instance ends."""
@@ -259,16 +281,26 @@ class World:
                     run.frozen = True
                 elif job == "thaw":
                     run.frozen = False
-                elif not run.alive:
-                    run.gone = True
+                else:
+                    self._sweep(run, job.removeprefix("sweep "))
             run.jobs = set()
+
+    def _sweep(self, run: Run, name: str) -> None:
+        """What still lives is signalled; KILL cannot be ignored."""
+        for index, step in enumerate(run.steps):
+            if step.alive:
+                step.signals.append(name)
+                if name == "SIGKILL":
+                    self.end(run, index, signal=9)
+        run.gone = not run.alive
 
     def cascade(self, code: int = 0) -> list[Action]:
         """Let a drain go on: each step ends once the one before it has; returns what was done."""
+        run = self.run()
         done = self.look()
-        for index in range(len(self.run().steps)):
-            if self.run().steps[index].alive:
-                self.exit(index, code)
+        for index, step in enumerate(run.steps):
+            if step.alive:
+                self.end(run, index, code)
             done += self.look()
         self.finish_jobs()
         return done + self.look()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
-from unit.plan_world import World, kinds, running, signals
 
 from flow_operator.memory import FlowMemory, encode_memory
 from flow_operator.plan import Forget, LaunchRun, Seen, StartStep, Sweep, launch_failed, plan
 from flow_operator.runners.base import Instance, StepView
+from unit.plan_world import World, kinds, running, signals
 
 # --- launching -------------------------------------------------------------------------------
 
@@ -27,19 +27,30 @@ def test_the_memory_holds_the_run_before_it_is_launched():
     world = World("a", replicas=3)
     decision = plan(world.want, world.seen(), FlowMemory(), 1000.0)
     assert [action.memory for action in decision.actions] == [
-        decision.memory.runs[replica] for replica in range(3)
+        decision.intent.runs[replica] for replica in range(3)
     ]
     assert len({action.run for action in decision.actions}) == 3
-    assert not any(run.confirmed for run in decision.memory.runs.values())
+    assert not any(run.confirmed for run in decision.intent.runs.values())
 
 
 def test_an_unconfirmed_run_is_launched_again_under_its_id():
     """An operator killed between intent and start repeats the start, which is idempotent."""
     world = World("a")
     first = plan(world.want, world.seen(), FlowMemory(), 1000.0)
-    again = plan(world.want, world.seen(), first.memory, 1001.0)
+    again = plan(world.want, world.seen(), first.intent, 1001.0)
     assert again.actions == first.actions
-    assert again.memory == first.memory
+    assert again.memory.runs == first.memory.runs
+
+
+@pytest.mark.parametrize("killed_after", [1, 2, 3])
+def test_an_operator_that_is_killed_among_its_launches_starts_none_twice(killed_after):
+    """The next one launches what is missing, under the ids that were remembered."""
+    world = World("a", replicas=3)
+    assert len(world.look(killed_after)) == killed_after
+    before = set(world.runs)
+    world.look()
+    assert before < set(world.runs) or killed_after == 3
+    assert len(world.runs) == len(world.memory.runs) == 3
 
 
 def test_a_confirmed_run_that_vanished_is_replaced_under_another_id():
@@ -127,7 +138,7 @@ def test_a_changed_step_drains_the_old_instance_before_the_new_one_starts():
     old = world.run().name
     world.apply("a", "c")
     assert signals(world.look()) == [((0,), "SIGTERM")]
-    assert world.status.condition("Reconciling").reason == "Updated"
+    assert "Updated" in world.status.message
     done = world.cascade()
     assert kinds(done)[-2:] == ["Forget", "LaunchRun"]
     assert world.run().name != old
@@ -172,7 +183,7 @@ def test_a_new_flow_of_the_same_name_waits_until_the_old_one_is_gone():
     world.edit(uid="uid-2")
     done = world.look()
     assert "LaunchRun" not in kinds(done)
-    assert world.status.condition("Reconciling").reason == "Replaced"
+    assert "Replaced" in world.status.message
     assert kinds(world.cascade())[-2:] == ["Forget", "LaunchRun"]
     assert world.memory.uid == "uid-2"
     assert world.status.restarts == 0
@@ -223,6 +234,18 @@ def test_after_a_reboot_a_stop_that_was_under_way_is_done():
     assert world.phase == "stopped"
 
 
+def test_a_restart_that_could_not_be_remembered_is_counted_when_it_is_seen():
+    """The operator was killed right after it started the step."""
+    world = running("a")
+    world.exit(0, 1)
+    assert kinds(world.look(killed_after=1)) == ["StartStep"]
+    assert world.look() == []
+    assert (world.status.restarts, world.status.steps[0].restarts) == (1, 1)
+    world.exit(0, 1)
+    (again,) = world.look()
+    assert again.attempt == 3
+
+
 # --- strays ----------------------------------------------------------------------------------
 
 
@@ -234,7 +257,6 @@ def test_an_instance_that_nobody_intended_is_killed():
     """The intent always comes first, so what has none must go, leftovers included."""
     world = World("a", state="stopped")
     decision = plan(world.want, Seen("boot-1", (_stray(alive=True),)), world.memory, 1000.0)
-    assert signals(decision.actions) == [((0,), "SIGKILL")]
     assert decision.actions[-1] == Sweep("demo-9", "SIGKILL")
 
 
@@ -269,7 +291,7 @@ def test_a_launch_waits_until_strays_are_gone():
     world = running("a")
     stray = world.run().name
     decision = plan(world.want, world.seen(), FlowMemory(), world.clock.now)
-    assert kinds(decision.actions) == ["SignalSteps", "Sweep"]
+    assert "LaunchRun" not in kinds(decision.actions)
     assert {action.run for action in decision.actions} == {stray}
 
 

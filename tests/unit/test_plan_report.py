@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from unit.plan_world import World, running
 
 from flow_operator.memory import FlowMemory
-from flow_operator.plan import Want, report
 from flow_operator.model.status import Source
+from flow_operator.plan import Want, report
+from unit.plan_world import World, running
 
 
 def _conditions(world: World) -> dict[str, str]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from unit.plan_world import World, kinds, running, signals
 
 from flow_operator.plan import EndStep, StartStep, start_failed
+from unit.plan_world import World, kinds, running, signals
 
 
 def _crash(world: World, index: int = 0) -> float:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from unit.plan_world import World, kinds, running, signals
 
 from flow_operator.plan import KILL_GRACE, EndStep, Sweep
+from unit.plan_world import World, kinds, running, signals
 
 
 def _stopping(*steps: str, **spec: object) -> World:
@@ -139,6 +139,7 @@ def test_a_drain_that_takes_too_long_is_ended_by_term_and_then_by_kill():
     world.look()
     assert (world.phase, world.memory.last_stop) == ("stopped", "Forced")
     assert world.reasons()[-3:] == ["DrainTimedOut", "Forced", "Forced"]
+    assert "Stopping" in world.reasons()
 
 
 def test_a_drain_that_ends_after_the_second_term_has_timed_out():

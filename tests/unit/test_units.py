@@ -33,7 +33,7 @@ def test_a_duration_is_text_with_units_or_a_number_of_seconds(written, seconds):
     "written",
     [
         *("", " ", "s", "5", "-5s", "+5s", "5 s", " 5s", "5s ", "5s\n", "5s\0"),
-        *("1m1h", "1s1s", "1.5ms", ".5s", "1.s", "1e3s", "5S", "5sec", "1_0s", "٥s"),
+        *("1m1h", "1s1s", "1.5ms", ".5s", "1.s", "1e3s", "5S", "5sec", "1_0s", "\u0665s"),
         *(-1, -0.001, 315_360_001, "3651d", "9" * 400 + "s", float("inf"), float("nan")),
         *(None, True, False, [], {}, b"5s"),
     ],
@@ -56,11 +56,14 @@ def test_text_is_kept_as_it_was_written(written):
     assert Duration.parse(written).text == written
 
 
-@pytest.mark.parametrize("number", [0, 1, 30.0, 0.001, 0.00001, 999_999, 1_234_567, 2_592_000.5])
+@pytest.mark.parametrize(
+    "number",
+    [0, -0.0, -0.0004, 0.0004, 0.00001, 1 / 3, 1, 30.0, 0.001, 999_999, 1_234_567, 2_592_000.5],
+)
 def test_a_number_is_kept_as_text_that_can_be_read_back(number):
-    """It goes into files as text."""
+    """It goes into files as text; milliseconds are as fine as it gets."""
     once = Duration.parse(number)
-    assert Duration.parse(once.text).seconds == once.seconds == number
+    assert Duration.parse(once.text).seconds == once.seconds == round(number, 3)
 
 
 def test_durations_are_equal_by_their_length():

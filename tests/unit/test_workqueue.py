@@ -6,10 +6,10 @@ import threading
 from collections import Counter
 
 import pytest
-from support import FakeClock, eventually
 
 from flow_operator.clock import SystemClock
 from flow_operator.workqueue import WorkQueue
+from support import FakeClock, eventually
 
 
 @pytest.fixture

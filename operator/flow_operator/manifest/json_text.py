@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, NoReturn
 
-from flow_operator.errors import Fault, InvalidError
+from flow_operator.errors import Fault, InvalidError, clipped
 
 MAX_DEPTH = 33
 """One level more than a document may have: bodies are arrays of documents."""
@@ -63,7 +63,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidError(f"the key '{twice}' stands twice in one object")
+        raise InvalidError(f"the key {clipped(ascii(twice))} stands twice in one object")
     return made
 
 

@@ -76,7 +76,10 @@ def load_manifest(document: Document) -> Manifest:
         flow = convert(plain)
     except msgspec.ValidationError as error:
         listed = [document.fault(p, d) for p, d in _schema_faults(plain)]
-        raise InvalidError([*faults, *(listed or [_msgspec_fault(document, error)])]) from None
+        first = _msgspec_fault(document, error)
+        if not any(fault.pointer.startswith(first.pointer) for fault in listed):
+            listed.append(first)  # What a schema cannot say: a duration that is too long.
+        raise InvalidError([*faults, *listed]) from None
     faults += [document.fault(pointer, detail) for pointer, detail in _check(flow)]
     if faults:
         raise InvalidError(faults)
@@ -140,10 +143,10 @@ def _normalise(document: Document) -> tuple[dict[str, Any], list[Fault]]:
 
 
 def _without_extensions(value: Any) -> Any:
-    """A copy without keys that begin with ``x-``; what is under ``annotations`` stays whole."""
+    """A copy without keys that begin with ``x-``; labels and annotations stay whole."""
     if isinstance(value, dict):
         return {
-            key: inner if key == "annotations" else _without_extensions(inner)
+            key: inner if key in ("annotations", "labels") else _without_extensions(inner)
             for key, inner in value.items()
             if not key.startswith("x-")
         }

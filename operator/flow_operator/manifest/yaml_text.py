@@ -77,7 +77,8 @@ def _syntax_fault(error: yaml.YAMLError, source: SourceText) -> Fault:
         said = ", ".join(part for part in (error.context, error.problem) if part)
         return Fault(f"not valid YAML: {said}", "", line, column, source.file)
     if isinstance(error, yaml.reader.ReaderError):
-        before = source.text[: error.position]
+        # libyaml counts bytes.
+        before = source.text.encode()[: error.position].decode(errors="ignore")
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         detail = f"not valid YAML: character {error.character!r}: {error.reason}"
         return Fault(detail, "", line, column, source.file)
@@ -108,13 +109,14 @@ def _documents(text: str, tracked: list[Places] | None, *, guarded: bool = True)
 class _Frame:
     """A collection under construction."""
 
-    __slots__ = ("anchor", "key", "nodes_before", "pointer", "value")
+    __slots__ = ("anchor", "height", "key", "nodes_before", "pointer", "value")
 
     def __init__(self, value: Any, pointer: str, anchor: str | None, nodes_before: int) -> None:
         self.value = value
         self.pointer = pointer
         self.anchor = anchor
         self.nodes_before = nodes_before
+        self.height = 1
         self.key: str | None = None
 
 
@@ -126,7 +128,7 @@ class _Builder:
         self.result: Any = None
         self._places = places
         self._stack: list[_Frame] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}
+        self._anchors: dict[str, tuple[Any, int, int]] = {}
         self._nodes = 0
         self._aliases = 0
 
@@ -139,13 +141,15 @@ class _Builder:
                 return
             value = _scalar(event)
             self._attach(value, event)
-            self._remember(event.anchor, value, 1)
+            self._remember(event.anchor, value, 1, 0)
         elif isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             self._count(1, event)
             self._open(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             frame = self._stack.pop()
-            self._remember(frame.anchor, frame.value, self._nodes - frame.nodes_before)
+            self._raise(frame.height + 1)
+            nodes = self._nodes - frame.nodes_before
+            self._remember(frame.anchor, frame.value, nodes, frame.height)
         elif isinstance(event, yaml.AliasEvent):
             self._alias(event)
 
@@ -199,9 +203,14 @@ class _Builder:
         self._places[pointer] = _mark_place(event)
         return pointer
 
-    def _remember(self, anchor: str | None, value: Any, nodes: int) -> None:
+    def _raise(self, height: int) -> None:
+        """The collection under construction is at least so high."""
+        if self._stack:
+            self._stack[-1].height = max(self._stack[-1].height, height)
+
+    def _remember(self, anchor: str | None, value: Any, nodes: int, height: int) -> None:
         if anchor is not None:
-            self._anchors[anchor] = (value, nodes)
+            self._anchors[anchor] = (value, nodes, height)
 
     def _alias(self, event: yaml.AliasEvent) -> None:
         self._aliases += 1
@@ -209,8 +218,11 @@ class _Builder:
             raise _Refusal(f"more than {MAX_ALIASES} aliases", event.start_mark)
         if event.anchor not in self._anchors:
             raise _Refusal(f"the alias *{event.anchor} has no finished anchor", event.start_mark)
-        value, nodes = self._anchors[event.anchor]
+        value, nodes, height = self._anchors[event.anchor]
         self._count(nodes, event)
+        if self._guarded and len(self._stack) + height > MAX_DEPTH:
+            raise _Refusal(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+        self._raise(height + 1)
         self._attach(value, event)
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import msgspec
 
 DURATION_PATTERN = (
-    r"^(?=.)(\d+(\.\d+)?d)?(\d+(\.\d+)?h)?(\d+(\.\d+)?m)?(\d+(\.\d+)?s)?(\d+ms)?$(?!\n)"
+    r"^(?=.)([0-9]+(\.[0-9]+)?d)?([0-9]+(\.[0-9]+)?h)?([0-9]+(\.[0-9]+)?m)?"
+    r"([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?$(?!\n)"
 )
 """Parts from large to small, as in ``1h30m`` or ``500ms``."""
 
 _SECONDS = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|d|h|m|s)")
+_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|d|h|m|s)")
 _DURATION = re.compile(DURATION_PATTERN)
 _MAX_SECONDS = 10 * 365 * 86400.0
 
@@ -63,7 +64,7 @@ class Duration:
             seconds = sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(value))
             text = value
         else:
-            seconds = round(float(value), 3) if -1 < value < 2 * _MAX_SECONDS else -1.0
+            seconds = round(float(value), 3) + 0.0 if 0 <= value < 2 * _MAX_SECONDS else -1.0
             text = f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
         if not 0 <= seconds <= _MAX_SECONDS:
             raise ValueError(f"{value!r} is out of range: 0s to 3650d")

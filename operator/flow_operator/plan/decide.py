@@ -69,15 +69,16 @@ class _Planner:
         self.actions: list[Action] = []
         self.notes: list[Note] = []
         self.wake: float | None = None
+        self.strays = False
 
     def decide(self) -> Decision:
         self._forget_other_lives()
         self._end_strays()
         for replica in sorted(self.runs):
             self._one(replica)
-        if self.want.state == "running":
+        if self.want.state == "running" and not self.strays:
             self._launch_missing()
-        nothing_left = self.want.flow is None and not self.runs
+        nothing_left = self.want.flow is None and not self.runs and not self.strays
         return Decision(
             self._intent(),
             None if nothing_left else self._remembered(),
@@ -100,6 +101,8 @@ class _Planner:
             uid=self.want.uid,
             launches=self.launches,
             runs={**self.standing, **launched},
+            relaunches=self.memory.relaunches if self.memory.uid == self.want.uid else {},
+            finished=self.finished,
         )
 
     def _remembered(self) -> FlowMemory:
@@ -153,9 +156,7 @@ class _Planner:
             if instance.gone and not instance.alive:
                 self.actions.append(Forget(instance.run))
                 continue
-            living = _living(instance)
-            if living:
-                self.actions.append(SignalSteps(instance.run, living, "SIGKILL"))
+            self.strays = True
             self.actions.append(Sweep(instance.run, "SIGKILL"))
 
     # --- launching -----------------------------------------------------------------------
@@ -203,7 +204,9 @@ class _Planner:
         if instance is None:
             self._unseen(run)
             return
+        ordered = sum(step.restarts for step in run.steps)
         run = _synchronised(run, instance)
+        self.restarts += sum(step.restarts for step in run.steps) - ordered
         reason = self._reason_to_stop(run)
         if run.stop is None and reason and not self.want.hold:
             run = self._begin_stop(run, reason)
@@ -299,13 +302,14 @@ class _Planner:
             name = run.flow.spec.steps[index].name
             self._note("Unhealthy", f"step '{name}' fails its probe; restarting it", warning=True)
             self.actions.append(SignalSteps(run.run, (index,), stop.signal))
-            step = replace(step, term_at=self.now)
+            step = replace(step, term_at=self.now, killed=False)
         assert step.term_at is not None  # noqa: S101 - set just above
         overdue = step.term_at + stop.timeout.seconds
-        if overdue <= self.now:
-            self.actions.append(SignalSteps(run.run, (index,), "SIGKILL"))
-        else:
+        if overdue > self.now:
             self._wake_at(overdue)
+        elif not step.killed:
+            self.actions.append(SignalSteps(run.run, (index,), "SIGKILL"))
+            step = replace(step, killed=True)
         return step
 
     def _after_exit(
@@ -324,7 +328,9 @@ class _Planner:
                 step = replace(step, failures=failures, retry_at=self.now + delay)
             name = run.flow.spec.steps[index].name
             self._note("StepExited", f"step '{name}' {_told(view.exit)}", warning=not well)
-        elif run.stop is not None and not self._wants_restart(run, index, view, well=False):
+        elif run.stop is not None and (
+            self._used_up(run, step) or not self._wants_restart(run, index, view, well=False)
+        ):
             step = replace(step, retry_at=None)  # It was due while the flow ran; not any more.
         if step.retry_at is None:
             self.actions.append(EndStep(run.run, index))
@@ -430,7 +436,7 @@ class _Planner:
         run = self._let_go(run, instance, draining=stopping.stage == "drain")
         if stopping.stage == "kill":
             self.actions.append(Sweep(run.run, "SIGKILL"))
-        elif not instance.alive and all(step.retry_at is None for step in run.steps):
+        elif not instance.alive and all(step.ended for step in run.steps):
             self.actions.append(Sweep(run.run, "SIGTERM"))
         if stopping.stage != "kill":
             self._wake_at(stopping.deadline)

@@ -79,6 +79,8 @@ def _phase(  # noqa: PLR0911 - one per phase
     want: Want, seen: Seen, memory: FlowMemory, instances: dict[str, Instance]
 ) -> _Told:
     runs = list(memory.runs.values())
+    if not {run.run for run in runs} >= instances.keys():
+        return _Told("stopping", "Stray", "killing an instance that nobody knows")
     if not runs:
         return _without_runs(want, memory)
     stopping = next((run for run in runs if run.stop is not None), None)
@@ -87,13 +89,16 @@ def _phase(  # noqa: PLR0911 - one per phase
     if want.state == "stopped" and not want.hold:
         return _Told("stopping", "Stopping", "a stop is about to begin")
     shown = [instances.get(run.run) for run in runs]
-    if any(instance is None for instance in shown) or len(runs) < _replicas(want):
+    if any(instance is None for instance in shown):
         return _Told("starting", "Starting", "not every instance has been started yet")
     if all(instance is not None and instance.frozen for instance in shown):
         return _Told("paused", "Paused", "every process is stopped where it is")
     waiting = _waiting_step(runs, instances)
     if waiting is not None:
         return waiting
+    missing = _missing(want, memory)
+    if missing:
+        return missing
     if seen.not_started:
         return _Told("starting", "Starting", "a startup probe has not yet succeeded")
     if want.flow is not None and any(
@@ -105,8 +110,17 @@ def _phase(  # noqa: PLR0911 - one per phase
     return _Told("running", "Running", "")
 
 
-def _replicas(want: Want) -> int:
-    return want.flow.spec.replicas if want.flow is not None and want.state == "running" else 0
+def _missing(want: Want, memory: FlowMemory) -> _Told | None:
+    """What is to be told of replicas that should run beside those that do."""
+    replicas = want.flow.spec.replicas if want.flow is not None and want.state == "running" else 0
+    absent = [r for r in range(replicas) if r not in memory.runs and r not in memory.finished]
+    if not absent:
+        failed = any(end.outcome == "Failed" for r, end in memory.finished.items() if r < replicas)
+        return _Told("failed", "Failed", _why_failed(memory)) if failed else None
+    waiting = next((memory.relaunches[r] for r in absent if r in memory.relaunches), None)
+    if waiting is not None:
+        return _Told("backoff", "BackOff", waiting.trouble)
+    return _Told("starting", "Starting", "not every instance has been started yet")
 
 
 def _without_runs(want: Want, memory: FlowMemory) -> _Told:  # noqa: PLR0911 - one per phase
@@ -114,9 +128,9 @@ def _without_runs(want: Want, memory: FlowMemory) -> _Told:  # noqa: PLR0911 - o
         kept = want.flow is not None and want.flow.spec.state != "stopped"
         message = "the operator is ending; its next start brings the flow back" if kept else ""
         return _Told("stopped", memory.last_stop or "Stopped", message)
-    finished = memory.finished
-    if len(finished) >= want.flow.spec.replicas:
-        if all(end.outcome == "Completed" for end in finished.values()):
+    replicas = range(want.flow.spec.replicas)
+    if all(replica in memory.finished for replica in replicas):
+        if all(memory.finished[replica].outcome == "Completed" for replica in replicas):
             return _Told("completed", "Completed", "every step has ended well")
         return _Told("failed", "Failed", _why_failed(memory))
     if want.state == "paused":

@@ -247,6 +247,6 @@ def _load(state: Path) -> dict[str, FileRecord]:
         return msgspec.json.decode(state.read_bytes(), type=dict[str, FileRecord])
     except FileNotFoundError:
         return {}
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, UnicodeDecodeError, msgspec.MsgspecError) as error:
         log.warning("cannot read what was last applied; applying anew", error=str(error))
         return {}

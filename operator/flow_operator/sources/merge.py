@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 
 def merge(live: dict[str, Any], applied: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
     """Carry what has changed from ``applied`` to ``wanted`` over to ``live``.
@@ -17,7 +19,7 @@ def merge(live: dict[str, Any], applied: dict[str, Any], wanted: dict[str, Any])
             merged.pop(key, None)
     for key, value in wanted.items():
         before = applied.get(key, _ABSENT)
-        if value == before:
+        if before is not _ABSENT and _same(value, before):
             continue
         here = live.get(key)
         if isinstance(value, dict) and isinstance(here, dict):
@@ -28,3 +30,8 @@ def merge(live: dict[str, Any], applied: dict[str, Any], wanted: dict[str, Any])
 
 
 _ABSENT = object()
+
+
+def _same(first: Any, second: Any) -> bool:
+    """Equal as JSON is: 1, 1.0 and true are three things."""
+    return first == second and msgspec.json.encode(first) == msgspec.json.encode(second)

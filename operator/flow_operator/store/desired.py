@@ -110,6 +110,10 @@ class Desired:
             StorageError: nothing was changed.
         """
         with self._store.transaction() as transaction:
+            if flow_id in self._store.corrupt:
+                version = transaction.next_version()
+                transaction.put(Tombstone(flow_id, "", 1, version, hard))
+                return
             present = _present(transaction, flow_id, force=force, version=version)
             transaction.put(tombstone(transaction, present, hard=hard))
 

@@ -63,7 +63,7 @@ def read_journal(path: Path) -> Sequence[dict[str, Any]]:
             for line in body.split(b"\n")
             if line and line + b"\n" != _SEPARATOR
         ]
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise InvalidError(f"{path.name} is damaged: {error}") from None
     if hashlib.sha256(body).hexdigest() != header.sha256 or len(documents) != header.count:
         raise InvalidError(f"{path.name} is damaged: its checksum does not fit")

@@ -133,6 +133,9 @@ def from_document(document: Document) -> Record:
     except msgspec.ValidationError as error:
         raise InvalidError(f"not a stored flow: {error}") from None
     if data.get("kind") == "Tombstone":
-        name = data["metadata"]["name"]
+        metadata = data.get("metadata")
+        name = metadata.get("name") if isinstance(metadata, dict) else None
+        if not isinstance(name, str):
+            raise InvalidError("a tombstone without a name")
         return Tombstone(name, book.uid, book.generation, book.version, book.hard)
     return stored(load_manifest(Document(data)), book)

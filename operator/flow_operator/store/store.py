@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 import structlog
@@ -78,6 +78,7 @@ class Store:
     def __init__(self, layout: Layout) -> None:
         self._directory = layout.flows
         self._marker = layout.root / "format"
+        self._versions = layout.root / "version"
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
         self._writing = threading.Lock()
@@ -121,7 +122,7 @@ class Store:
 
     # --- writing -------------------------------------------------------------------------
 
-    @contextmanager
+    @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
         """Change records; what is raised inside changes nothing.
 
@@ -139,18 +140,44 @@ class Store:
     def _commit(self, records: list[Record]) -> None:
         if not records:
             return
-        if len(records) == 1:
-            self._write(records[0], durable=True)
-        else:
-            self._sequence += 1
-            path = journal_path(self._directory, self._sequence)
-            write_journal(path, (record.to_document() for record in records))
+        self._sequence += 1
+        journal = journal_path(self._directory, self._sequence)
+        try:
+            if len(records) == 1:
+                self._write(records[0], durable=True)
+            else:
+                write_journal(journal, (record.to_document() for record in records))
+        except StorageError:
+            self._take_back(records, journal)
+            raise
+        finally:
+            # Also of what was refused: should it stand on the disk all the same, whatever is
+            # acknowledged later is newer.
+            self.version = max(self.version, *(record.version for record in records))
         for record in records:
             self._keep(record)
-            self.corrupt.pop(record.flow_id, None)
-            self.version = max(self.version, record.version)
+            self._settle_corrupt(record.flow_id)
         if len(records) > 1:
-            self._later(path, records)
+            self._later(journal, records)
+
+    def _take_back(self, records: list[Record], journal: Path) -> None:
+        """A write was refused, perhaps after its rename: what was told must be what stands."""
+        with contextlib.suppress(OSError, StorageError):
+            if len(records) > 1:
+                journal.unlink(missing_ok=True)
+                return
+            present = self._records.get(records[0].flow_id)
+            if present is None:
+                self._path(records[0].flow_id).unlink(missing_ok=True)
+            else:
+                self._write(present, durable=False)
+
+    def _settle_corrupt(self, flow_id: str) -> None:
+        """A new record has taken the place of one that could not be read."""
+        if self.corrupt.pop(flow_id, None) is not None:
+            kept = self._directory / f"{flow_id}.corrupt"
+            with contextlib.suppress(OSError):
+                kept.rename(kept.with_name(f"{flow_id}.corrupt-{self.version}"))
 
     def _keep(self, record: Record) -> None:
         """Take a record into memory, and who depends on whom."""
@@ -181,6 +208,8 @@ class Store:
             with storage_errors(f"cannot remove {tombstone.flow_id}"):
                 self._path(tombstone.flow_id).unlink(missing_ok=True)
             del self._records[tombstone.flow_id]
+            # Its version may have been the largest; no later one may be smaller.
+            write_quietly(self._versions, f"{self.version}\n".encode())
             return True
 
     # --- journals ------------------------------------------------------------------------
@@ -260,6 +289,16 @@ class Store:
                 if not path.name.startswith("txn-"):
                     self._read(path)
             self._replay()
+            self._recover_version()
+            for path in sorted(self._directory.glob("*.corrupt")):
+                if path.stem not in self._records and not path.name.startswith("txn-"):
+                    said = f"StoreError: it could not be read; kept as {path.name}"
+                    self.corrupt.setdefault(path.stem, said)
+
+    def _recover_version(self) -> None:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            kept = int(self._versions.read_text(encoding="ascii", errors="replace"))
+            self.version = max(self.version, kept)
 
     def _check_format(self) -> None:
         if not self._marker.exists():
@@ -279,7 +318,10 @@ class Store:
             documents = parse_yaml(SourceText(text, path.name), trusted=True)
             if len(documents) != 1:
                 raise InvalidError(f"{path.name} holds {len(documents)} documents")  # noqa: TRY301
-            self._take(from_document(documents[0]))
+            record = from_document(documents[0])
+            if record.flow_id != path.stem:
+                raise InvalidError(f"{path.name} holds '{record.flow_id}'")  # noqa: TRY301
+            self._take(record)
         except (InvalidError, UnicodeDecodeError) as error:
             quarantine = path.with_suffix(".corrupt")
             path.rename(quarantine)

@@ -1,0 +1,136 @@
+"""The board: what is told, to whom, and how often."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from msgspec.structs import replace
+
+from flow_operator.board import EVENTS_PER_FLOW, Board
+from flow_operator.model.status import FlowStatus
+from flow_operator.reconciler import unknown_status
+from support import FakeClock
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def board(clock: FakeClock) -> Board:
+    return Board(clock)
+
+
+def _status(flow_id: str = "a", message: str = "") -> FlowStatus:
+    return unknown_status(flow_id, message)
+
+
+def test_a_status_is_told_to_everybody_once(board):
+    """Listeners hear of changes, not of repetitions."""
+    heard: list[str] = []
+    board.subscribe(heard.append)
+    for message in ("x", "x", "y"):
+        board.publish(_status(message=message))
+    assert heard == ["a", "a"]
+    assert board.version == 2
+    assert board.get("a").message == "y"
+    assert board.get("b") is None
+
+
+def test_all_statuses_are_a_copy(board):
+    """What a reader holds does not change under its hands."""
+    board.publish(_status("a"))
+    before = board.all()
+    board.publish(_status("b"))
+    assert set(before) == {"a"}
+    assert set(board.all()) == {"a", "b"}
+
+
+def test_a_flow_that_is_gone_leaves_nothing(board):
+    """Neither status nor events; listeners hear of it once."""
+    heard: list[str] = []
+    board.publish(_status())
+    board.record("a", "Reason", "m")
+    board.subscribe(heard.append)
+    board.remove("a")
+    board.remove("a")
+    assert heard == ["a"]
+    assert board.get("a") is None
+    assert board.events(["a"]) == []
+
+
+def test_whoever_waits_wakes_when_it_is_so(board):
+    """From another thread, as soon as the status changes."""
+    reached = []
+    waiting = threading.Thread(
+        target=lambda: reached.append(board.wait(lambda: board.get("a") is not None, 10))
+    )
+    waiting.start()
+    board.publish(_status())
+    waiting.join(10)
+    assert reached == [True]
+
+
+def test_waiting_ends_when_time_is_up(board):
+    """With the answer that it is not so."""
+    assert board.wait(lambda: False, 0.01) is False
+
+
+def test_a_source_error_stands_in_the_status_until_it_is_taken_back(board):
+    """Listeners hear of both; it outlives later statuses only through their writer."""
+    board.publish(_status())
+    board.set_source_error("a", "a.yaml:3:1: bad")
+    assert board.get("a").source.error == board.source_error("a") == "a.yaml:3:1: bad"
+    version = board.version
+    board.set_source_error("a", "a.yaml:3:1: bad")
+    assert board.version == version
+    board.set_source_error("a", None)
+    board.set_source_error("a", None)
+    assert board.get("a").source.error is board.source_error("a") is None
+
+
+def test_a_source_error_may_come_before_the_status(board):
+    """A file can be bad from the beginning."""
+    board.set_source_error("a", "bad")
+    assert board.get("a") is None
+    assert board.source_error("a") == "bad"
+
+
+def test_events_that_repeat_count_up(board, clock):
+    """One row with its first and last time."""
+    for _ in range(3):
+        board.record("a", "BackOff", "m", warning=True)
+        clock.advance(1)
+    board.record("a", "Started", "m")
+    first, second = board.events(["a"])
+    assert (first.count, first.type, first.reason) == (3, "Warning", "BackOff")
+    assert first.first_at < first.at
+    assert (second.count, second.type, second.first_at) == (1, "Normal", second.at)
+
+
+def test_the_oldest_events_are_dropped(board):
+    """A flow that is restarted for a year does not fill memory."""
+    for n in range(EVENTS_PER_FLOW + 50):
+        board.record("a", "Reason", f"{n}")
+    events = board.events(["a"])
+    assert len(events) == EVENTS_PER_FLOW
+    assert events[-1].message == f"{EVENTS_PER_FLOW + 49}"
+
+
+def test_events_of_several_flows_are_in_the_order_of_time(board, clock):
+    """All of them if none are named."""
+    for flow_id in "abcab":
+        board.record(flow_id, "Reason", f"{clock.now}")
+        clock.advance(1)
+    assert [event.flow_id for event in board.events()] == list("abcab")
+    assert [event.flow_id for event in board.events(["c", "b", "none"])] == list("bcb")
+
+
+def test_a_listener_may_ask_the_board(board):
+    """No lock is held while it is called."""
+    seen = []
+    board.subscribe(lambda _: seen.append(board.wait(lambda: True, 1)))
+    board.publish(replace(_status(), message="x"))
+    assert seen == [True]

@@ -1,0 +1,203 @@
+"""Settings: flags over the environment over defaults, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from flow_operator.flowd import read_settings
+from flow_operator.settings import DEFAULT_URL, Address, Layout
+
+EVERYWHERE = ".".join("0000")
+
+# --- addresses -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("listen", "app_url", "expected"),
+    [
+        (None, DEFAULT_URL, Address("127.0.0.1", 8710)),
+        (None, "http://localhost", Address("localhost", 80)),
+        (None, "http://localhost:0/", Address("localhost", 0)),
+        (None, "http://127.0.0.1:99/flows/api/", Address("127.0.0.1", 99, "/flows/api")),
+        (None, "http://[::1]:99", Address("::1", 99)),
+        ("127.0.0.1:0", "http://example.org/x", Address("127.0.0.1", 0, "/x")),
+        ("[::1]:99", DEFAULT_URL, Address("::1", 99)),
+        (":99", DEFAULT_URL, Address(EVERYWHERE, 99)),
+        ("unix:/run/f.sock", "http://h/x", Address(prefix="/x", unix=Path("/run/f.sock"))),
+    ],
+)
+def test_addresses(listen, app_url, expected):
+    """``--listen`` says where, the base URL under which path."""
+    assert Address.parse(listen, app_url) == expected
+
+
+@pytest.mark.parametrize(
+    ("listen", "app_url"),
+    [
+        *((None, url) for url in ("", "127.0.0.1:80", "https://h", "ftp://h", "http://", "http:h")),
+        *((None, url) for url in ("http://h:99999", "http://h:x", "http://[::1")),
+        *((listen, DEFAULT_URL) for listen in ("", "h", "8710", "h:", "h:x", "h:-1", "h:65536")),
+        *((listen, DEFAULT_URL) for listen in ("h:²", "h:1:x")),
+    ],
+)
+def test_bad_addresses_are_refused_with_a_sentence(listen, app_url):
+    """It names the option and the bad value, so that the reader knows what to mend."""
+    with pytest.raises(ValueError) as caught:
+        Address.parse(listen, app_url)
+    assert ("--listen" if listen is not None else "app_url") in str(caught.value)
+    assert repr(listen if listen is not None else app_url) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [
+        (Address("127.0.0.1", 1), True),
+        (Address("127.8.8.8", 1), True),
+        (Address("::1", 1), True),
+        (Address("localhost", 1), True),
+        (Address(unix=Path("x")), True),
+        (Address(EVERYWHERE, 1), False),
+        (Address("::", 1), False),
+        (Address("10.0.0.1", 1), False),
+        (Address("example.org", 1), False),
+        (Address("localhost.example.org", 1), False),
+        (Address("", 1), False),
+    ],
+)
+def test_only_this_machine_reaches_a_loopback_address(address, loopback):
+    """A name that only resolves so does not count."""
+    assert address.loopback is loopback
+
+
+def test_urls_are_those_that_people_can_use():
+    """Also for IPv6, and with the path."""
+    assert Address("::1", 99, "/x").url == "http://[::1]:99/x"
+    assert Address("localhost", 80).url == "http://localhost:80"
+    assert Address(unix=Path("/run/f")).url == "unix:/run/f"
+
+
+def test_the_layout_keeps_everything_under_one_root():
+    """One directory to back up, mount or remove."""
+    layout = Layout(Path("/d"))
+    paths = [layout.flows, layout.runs, layout.lock, layout.folder_state]
+    paths += [layout.log_file("f", 0, "s"), layout.work_dir("f")]
+    assert all(path.is_relative_to("/d") for path in paths)
+    assert len(set(paths)) == len(paths)
+
+
+# --- the command line and the environment ----------------------------------------------------
+
+
+def test_defaults():
+    """Nothing needs to be said."""
+    settings = read_settings([], {})
+    assert settings.layout.root == Path(".flowd").resolve()
+    assert settings.address == Address("127.0.0.1", 8710)
+    assert settings.manifests is None
+    assert (settings.log_level, settings.log_format, settings.prune) == ("info", "text", "auto")
+    assert not settings.insecure
+
+
+def test_the_environment_says_what_flags_do_not():
+    """Every option has a variable."""
+    environment = {
+        "FLOWD_DATA": "/d",
+        "FLOWD_MANIFESTS": "/m",
+        "FLOWD_LISTEN": "127.0.0.1:1",
+        "FLOWD_LOG_LEVEL": "debug",
+        "FLOWD_LOG_FORMAT": "json",
+        "FLOWD_PRUNE": "never",
+    }
+    settings = read_settings([], environment)
+    assert (settings.layout.root, settings.manifests) == (Path("/d"), Path("/m"))
+    assert settings.address == Address("127.0.0.1", 1)
+    assert (settings.log_level, settings.log_format, settings.prune) == ("debug", "json", "never")
+
+
+def test_flags_win_over_the_environment():
+    """Whoever types it means it."""
+    flags = ["--data", "/flag", "--listen", "127.0.0.1:2", "--log-level", "error"]
+    environment = {
+        "FLOWD_DATA": "/env",
+        "FLOWD_LISTEN": "127.0.0.1:1",
+        "FLOWD_LOG_LEVEL": "debug",
+        "app_url": "http://127.0.0.1:9/x",
+    }
+    settings = read_settings(flags, environment)
+    assert settings.layout.root == Path("/flag")
+    assert settings.address == Address("127.0.0.1", 2, "/x")
+    assert settings.log_level == "error"
+
+
+@pytest.mark.parametrize(
+    ("environment", "port"),
+    [
+        ({"app_url": "http://127.0.0.1:1"}, 1),
+        ({"APP_URL": "http://127.0.0.1:2"}, 2),
+        ({"app_url": "http://127.0.0.1:1", "APP_URL": "http://127.0.0.1:2"}, 1),
+        ({"app_url": "", "APP_URL": ""}, 8710),
+        ({"app_url": "http://127.0.0.1:1", "FLOWD_LISTEN": "127.0.0.1:3"}, 3),
+    ],
+)
+def test_the_base_url_says_where_to_listen(environment, port):
+    """Unless something else does."""
+    assert read_settings([], environment).address.port == port
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [
+        (["--listen", "0.0.0.0:80"], {}),
+        (["--listen", ":80"], {}),
+        (["--listen", "[::]:80"], {}),
+        ([], {"app_url": "http://example.org"}),
+        ([], {"FLOWD_LISTEN": "10.0.0.1:80"}),
+        ([], {"FLOWD_LISTEN": "10.0.0.1:80", "FLOWD_INSECURE": "0"}),
+        ([], {"FLOWD_LISTEN": "10.0.0.1:80", "FLOWD_INSECURE": "false"}),
+    ],
+)
+def test_an_address_that_others_can_reach_must_be_meant(flags, environment, capsys):
+    """Whoever reaches it can run commands here."""
+    with pytest.raises(SystemExit) as caught:
+        read_settings(flags, environment)
+    assert caught.value.code == 2
+    assert "--insecure" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [(["--insecure"], {}), ([], {"FLOWD_INSECURE": "1"}), ([], {"FLOWD_INSECURE": "true"})],
+)
+def test_it_can_be_meant_by_flag_or_environment(flags, environment):
+    """Containers have no flags at hand."""
+    settings = read_settings(["--listen", "0.0.0.0:80", *flags], environment)
+    assert settings.insecure
+    assert settings.address.host == EVERYWHERE
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "said"),
+    [
+        (["--log-level", "loud"], {}, "--log-level"),
+        ([], {"FLOWD_LOG_LEVEL": "loud"}, "FLOWD_LOG_LEVEL"),
+        ([], {"FLOWD_PRUNE": "sometimes"}, "FLOWD_PRUNE"),
+        (["--nope"], {}, "--nope"),
+        (["--listen", "x"], {}, "--listen"),
+        ([], {"app_url": "x"}, "app_url"),
+    ],
+)
+def test_bad_settings_are_told_by_their_names(flags, environment, said, capsys):
+    """On stderr, with status 2."""
+    with pytest.raises(SystemExit) as caught:
+        read_settings(flags, environment)
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_an_empty_variable_counts_as_unset():
+    """As compose files and unit files leave them."""
+    names = ("DATA", "MANIFESTS", "LISTEN", "LOG_LEVEL", "LOG_FORMAT", "PRUNE", "INSECURE")
+    empty = {f"FLOWD_{name}": "" for name in names}
+    assert read_settings([], empty) == read_settings([], {})

@@ -1,0 +1,205 @@
+"""What only the whole of a Flow tells, and what a change of it costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from flow_operator.errors import InvalidError
+from flow_operator.manifest import Document, change_kind, load_manifest
+from flow_operator.model.flow import Flow, Metadata, Spec, Step
+from support import make_document, make_manifest
+
+PROBE = {"tcpSocket": {"port": 80}}
+
+
+def _faults(*steps: dict[str, Any], **spec: Any) -> list[tuple[str, str]]:
+    with pytest.raises(InvalidError) as caught:
+        load_manifest(Document(make_document("demo", *steps, **spec)))
+    return [(fault.pointer, fault.detail) for fault in caught.value.faults]
+
+
+def _step(**fields: Any) -> dict[str, Any]:
+    return {"name": "a", "script": "x", **fields}
+
+
+# --- exactly one of --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("step", "pointer", "names"),
+    [
+        ({"name": "a"}, "", "command, script"),
+        ({"name": "a", "script": "x", "command": ["y"]}, "", "command, script"),
+        ({"name": "a", "script": None, "command": None}, "", "command, script"),
+        (_step(env=[{"name": "A"}]), "/env/0", "value, valueFrom"),
+        (
+            _step(env=[{"name": "A", "value": "", "valueFrom": {"file": "f"}}]),
+            "/env/0",
+            "value, valueFrom",
+        ),
+        (_step(livenessProbe={}), "/livenessProbe", "exec, httpGet, tcpSocket"),
+        (
+            _step(startupProbe={**PROBE, "exec": {"command": ["x"]}}),
+            "/startupProbe",
+            "exec, httpGet, tcpSocket",
+        ),
+    ],
+)
+@pytest.mark.parametrize("also_wrong", [False, True])
+def test_exactly_one_of_several_must_stand(step, pointer, names, also_wrong):
+    """None and two are faults, alone or beside others."""
+    found = _faults(step, **({"foo": 1} if also_wrong else {}))
+    assert (f"/spec/steps/0{pointer}", f"must have exactly one of {names}") in found
+    assert len(found) == 1 + also_wrong
+
+
+@pytest.mark.parametrize(
+    "step",
+    [
+        {"name": "a", "script": "x", "command": None},
+        {"name": "a", "command": ["x"]},
+        _step(env=[{"name": "A", "value": ""}]),
+        _step(readinessProbe={**PROBE, "exec": None}),
+    ],
+)
+def test_null_counts_as_left_out(step):
+    """As in Kubernetes."""
+    assert load_manifest(Document(make_document("demo", step))).flow.spec.steps
+
+
+@pytest.mark.parametrize(
+    ("steps", "spec", "pointer"),
+    [
+        ([_step(), _step()], {}, "/spec/steps/1/name"),
+        ([_step(env=[{"name": "A", "value": "1"}] * 2)], {}, "/spec/steps/0/env/1/name"),
+        ([{"name": "a", "command": [""]}], {}, "/spec/steps/0/command/0"),
+        ([_step(livenessProbe={**PROBE, "period": "0s"})], {}, "/spec/steps/0/livenessProbe"),
+        ([_step(livenessProbe={**PROBE, "timeout": 0})], {}, "/spec/steps/0/livenessProbe"),
+        ([_step()], {"dependsOn": [{"name": "b"}, {"name": "demo"}]}, "/spec/dependsOn/1"),
+        ([_step()], {"restart": {"backoff": {"initial": "6m"}}}, "/spec/restart/backoff"),
+    ],
+)
+def test_parts_must_fit_together(steps, spec, pointer):
+    """Names stand once, nothing depends on itself, times make sense."""
+    assert [found for found, _ in _faults(*steps, **spec)] == [pointer]
+
+
+def test_all_that_does_not_fit_together_is_told_at_once():
+    """One fault does not hide another."""
+    found = _faults(_step(), _step(), {"name": "b", "command": [""]}, dependsOn=[{"name": "demo"}])
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    "text", [{"script": "a\0b"}, {"command": ["a\0"]}, {"workingDir": "\0"}, {"script": ""}]
+)
+def test_text_that_no_process_can_be_given_is_refused(text):
+    """NUL ends a C string."""
+    assert (
+        len(_faults({"name": "a", **({} if "workingDir" not in text else {"script": "x"}), **text}))
+        == 1
+    )
+
+
+@pytest.mark.parametrize("name", ["A-B", "1A", "", "A=B", "A\n", "Ä"])
+def test_names_of_variables_are_those_a_shell_knows(name):
+    """Others cannot be used by scripts."""
+    ((pointer, _),) = _faults(_step(env=[{"name": name, "value": "x"}]))
+    assert pointer == "/spec/steps/0/env/0/name"
+
+
+# --- what a change costs ---------------------------------------------------------------------
+
+BEFORE = {
+    "steps": [
+        {"name": "a", "command": ["x"], "env": [{"name": "A", "value": "1"}]},
+        {"name": "b", "script": "y"},
+    ]
+}
+
+SPEC = {
+    "steps": (BEFORE["steps"][:1], "restart"),
+    "state": ("paused", "inPlace"),
+    "description": ("other", "inPlace"),
+    "runner": (None, "restart"),  # There is only one as yet.
+    "replicas": (2, "inPlace"),
+    "depends_on": ([{"name": "db"}], "inPlace"),
+    "restart": ({"policy": "Never"}, "inPlace"),
+    "stop": ({"timeout": "1m"}, "inPlace"),
+    "pause": (None, "inPlace"),  # There is only one mode as yet.
+    "update": ({"strategy": "OnDelete"}, "inPlace"),
+}
+"""Each field of a Spec: another value, and what it costs a running flow."""
+
+STEP = {
+    "name": ("other", "restart"),
+    "command": (["x", "y"], "restart"),
+    "script": ("z", "restart"),
+    "working_dir": ("/tmp", "restart"),
+    "env": ([{"name": "A", "value": "2"}], "restart"),
+    "env_from": ([{"file": "f"}], "restart"),
+    "resources": ({"limits": {"openFiles": 64}}, "restart"),
+    "startup_probe": (PROBE, "inPlace"),
+    "readiness_probe": (PROBE, "inPlace"),
+    "liveness_probe": (PROBE, "inPlace"),
+    "success_exit_codes": ([0, 3], "inPlace"),
+}
+"""The same for a Step."""
+
+
+def _flow(document: dict[str, Any]) -> Flow:
+    return load_manifest(Document({"flow_id": "demo", **document})).flow
+
+
+@pytest.mark.parametrize(("struct", "table"), [(Spec, SPEC), (Step, STEP)])
+def test_every_field_has_a_row(struct, table):
+    """Whoever adds a field must say what its change costs."""
+    assert set(table) == set(struct.__struct_fields__), "add a row to the table in this file"
+
+
+@pytest.mark.parametrize("name", [name for name, (value, _) in SPEC.items() if value is not None])
+def test_a_change_of_the_spec_costs(name):
+    """Only what a process was started from costs a restart."""
+    value, cost = SPEC[name]
+    key = msgspec.structs.fields(Spec)[list(SPEC).index(name)].encode_name
+    assert change_kind(_flow({"spec": BEFORE}), _flow({"spec": {**BEFORE, key: value}})) == cost
+
+
+@pytest.mark.parametrize("name", STEP)
+def test_a_change_of_a_step_costs(name):
+    """Arguments and surroundings cost a restart; how it is watched does not."""
+    value, cost = STEP[name]
+    key = next(f.encode_name for f in msgspec.structs.fields(Step) if f.name == name)
+    index = 1 if name == "script" else 0
+    steps = [dict(step) for step in BEFORE["steps"]]
+    steps[index][key] = value
+    before, after = _flow({"spec": BEFORE}), _flow({"spec": {"steps": steps}})
+    assert change_kind(before, after) == cost
+    assert change_kind(after, before) == cost
+
+
+def test_no_change_costs_nothing():
+    """Nor does another way to write the same."""
+    flow = make_manifest("demo", "a", stop={"timeout": "60s"}).flow
+    assert change_kind(flow, make_manifest("demo", "a", stop={"timeout": "1m"}).flow) == "none"
+    assert change_kind(flow, flow) == "none"
+
+
+def test_labels_and_annotations_change_in_place():
+    """No process knows them."""
+    assert set(Metadata.__struct_fields__) == {"name", "labels", "annotations"}
+    for metadata in ({"labels": {"a": "b"}}, {"annotations": {"a": 1}}):
+        assert change_kind(
+            _flow({"spec": BEFORE}), _flow({"spec": BEFORE, "metadata": metadata})
+        ) == ("inPlace")
+
+
+def test_steps_that_are_added_moved_or_removed_cost_a_restart():
+    """The pipes are laid when an instance is launched."""
+    flows = [make_manifest("demo", *steps).flow for steps in (("a",), ("a", "b"), ("b", "a"))]
+    for before in flows:
+        for after in flows:
+            assert change_kind(before, after) == ("none" if before is after else "restart")
