@@ -95,7 +95,13 @@ class PreconditionError(ConflictError):
 
 
 class StorageError(FlowError):
-    """The store could not make the write durable; the old state stands."""
+    """The store could not make the write durable; the old state stands.
+
+    Attributes:
+        renamed: whether the new state had been put in place before that was known.
+    """
+
+    renamed = False
 
 
 class StorageFullError(StorageError):

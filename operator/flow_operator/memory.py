@@ -48,12 +48,12 @@ class StepMemory(Record, frozen=True):
     started_at: float = 0.0
     retry_at: float | None = None
     term_at: float | None = None
-    killed: bool = False
     pid: int = 0
     start: int = 0
     ended: bool = False
     last_exit: Exit | None = None
     trouble: str = ""
+    killed: bool = False
 
 
 class Stopping(Record, frozen=True):

@@ -98,7 +98,6 @@ GOOD = [
     ("/metadata/annotations", {"a": {"b": [None, 1.5]}}),
     ("/metadata/x-a", None),
     ("/spec/replicas", 1000),
-    ("/spec/replicas", 2.0),
     ("/spec/description", "é\n\u2028"),
     ("/spec/stop", {"timeout": "1h30m", "mode": "signal", "signal": "SIGKILL"}),
     ("/spec/stop/timeout", 1.5),

@@ -267,9 +267,8 @@ class _Planner:
     def _hold_still(self, run: RunMemory, instance: Instance) -> None:
         if not instance.frozen and run.verify_at == 0:
             self._note("Pausing", f"replica {run.replica}: stopping every process where it is")
-        if not instance.frozen or run.verify_at <= self.now:
-            self.actions.append(Freeze(run.run))
         if run.verify_at <= self.now:
+            self.actions.append(Freeze(run.run))
             run = replace(run, verify_at=self.now + VERIFY_FROZEN)
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run

@@ -79,8 +79,9 @@ def _phase(  # noqa: PLR0911 - one per phase
     want: Want, seen: Seen, memory: FlowMemory, instances: dict[str, Instance]
 ) -> _Told:
     runs = list(memory.runs.values())
-    if not {run.run for run in runs} >= instances.keys():
-        return _Told("stopping", "Stray", "killing an instance that nobody knows")
+    strays = instances.keys() - {run.run for run in runs}
+    if strays:
+        return _Told("stopping", "Stray", f"killing what nobody knows: {', '.join(strays)}")
     if not runs:
         return _without_runs(want, memory)
     stopping = next((run for run in runs if run.stop is not None), None)
@@ -96,9 +97,10 @@ def _phase(  # noqa: PLR0911 - one per phase
     waiting = _waiting_step(runs, instances)
     if waiting is not None:
         return waiting
-    missing = _missing(want, memory)
-    if missing:
-        return missing
+    return _missing(want, memory) or _running(want, seen, runs)
+
+
+def _running(want: Want, seen: Seen, runs: list[RunMemory]) -> _Told:
     if seen.not_started:
         return _Told("starting", "Starting", "a startup probe has not yet succeeded")
     if want.flow is not None and any(

@@ -32,7 +32,14 @@ from flow_operator.runners.base import (
     Usage,
 )
 from flow_operator.runners.census import Census, Job, Kind
-from flow_operator.runners.procfs import descendants, read_proc, run_of, scan, step_of
+from flow_operator.runners.procfs import (
+    STOPPED_STATES,
+    descendants,
+    read_proc,
+    run_of,
+    scan,
+    step_of,
+)
 from flow_operator.runners.shim_link import ShimLink
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
@@ -233,6 +240,7 @@ class ProcessRunner:
         run = self._runs.get(name)
         if run is None:
             run = self._runs[name] = _Run(labels["flow"], labels["replica"])
+            run.frozen = _all_stopped(state)
             self._by_flow.setdefault(run.flow_id, set()).add(name)
         # Also of a state that was overtaken: each attempt led a session of its own.
         run.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
@@ -460,6 +468,12 @@ def _unquoted(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
         return value[1:-1]
     return value
+
+
+def _all_stopped(state: dict[str, Any]) -> bool:
+    """Whether a run that an earlier operator left was paused by it: its leaders tell."""
+    procs = [read_proc(step["pid"]) for step in state["steps"] if step["pid"]]
+    return bool(procs) and all(proc and proc.state in STOPPED_STATES for proc in procs)
 
 
 def _newer(state: dict[str, Any], present: dict[str, Any]) -> bool:

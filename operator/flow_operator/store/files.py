@@ -35,11 +35,17 @@ def write_durably(path: Path, data: bytes) -> None:
     """Replace a file; when this returns, the new content survives a power cut.
 
     Raises:
-        StorageError: the old content stands.
+        StorageError: the old content stands, unless it ``renamed``: then the new one does, but a
+            power cut may bring the old one back.
     """
     with storage_errors(f"cannot write {path.name}"):
         _replace(path, data, durable=True)
-        sync_directory(path.parent)
+    try:
+        with storage_errors(f"cannot write {path.name}"):
+            sync_directory(path.parent)
+    except StorageError as error:
+        error.renamed = True
+        raise
 
 
 def write_quietly(path: Path, data: bytes) -> None:

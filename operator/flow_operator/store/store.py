@@ -140,28 +140,28 @@ class Store:
     def _commit(self, records: list[Record]) -> None:
         if not records:
             return
-        self._sequence += 1
+        self._sequence += len(records) > 1
         journal = journal_path(self._directory, self._sequence)
         try:
             if len(records) == 1:
                 self._write(records[0], durable=True)
             else:
                 write_journal(journal, (record.to_document() for record in records))
-        except StorageError:
-            self._take_back(records, journal)
+        except StorageError as error:
+            if error.renamed:
+                self._take_back(records, journal)
             raise
-        finally:
-            # Also of what was refused: should it stand on the disk all the same, whatever is
-            # acknowledged later is newer.
-            self.version = max(self.version, *(record.version for record in records))
         for record in records:
             self._keep(record)
+            self.version = max(self.version, record.version)
             self._settle_corrupt(record.flow_id)
         if len(records) > 1:
             self._later(journal, records)
 
     def _take_back(self, records: list[Record], journal: Path) -> None:
-        """A write was refused, perhaps after its rename: what was told must be what stands."""
+        """A write was refused after its rename: what is told must be what stands."""
+        # Should a power cut bring it back, whatever is acknowledged later is newer.
+        self.version = max(self.version, *(record.version for record in records))
         with contextlib.suppress(OSError, StorageError):
             if len(records) > 1:
                 journal.unlink(missing_ok=True)
