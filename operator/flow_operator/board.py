@@ -33,11 +33,16 @@ class Board:
         self._events: dict[str, deque[Event]] = {}
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
+        self._source_listeners: list[Listener] = []
         self.version = 0
 
     def subscribe(self, listener: Listener) -> None:
         """Have a listener called with the id of each flow whose status has changed."""
         self._listeners.append(listener)
+
+    def subscribe_sources(self, listener: Listener) -> None:
+        """Have a listener called with the id of each flow whose source error has changed."""
+        self._source_listeners.append(listener)
 
     def get(self, flow_id: str) -> FlowStatus | None:
         """The present status of a flow."""
@@ -78,9 +83,8 @@ class Board:
                 del self._source_errors[flow_id]
             else:
                 self._source_errors[flow_id] = error
-            status = self._statuses.get(flow_id)
-        if status is not None:
-            self.publish(replace(status, source=replace(status.source, error=error)))
+        for listener in self._source_listeners:
+            listener(flow_id)
 
     def source_error(self, flow_id: str) -> str | None:
         """What is wrong with the file that owns a flow."""

@@ -21,7 +21,7 @@ log = structlog.get_logger("controller")
 
 
 class Controller:
-    """Owns the loop; started once, stopped once.
+    """Owns the loop: :meth:`take_back`, :meth:`start`, :meth:`shut_down`, :meth:`stop`.
 
     Args:
         store: whose changes are looked at.
@@ -52,8 +52,8 @@ class Controller:
         self._threads: list[threading.Thread] = []
         self.synced = False
 
-    def start(self) -> None:
-        """Take back what still runs, then look at every flow, then go on."""
+    def take_back(self) -> None:
+        """Connect the runners, and have them take back what still runs."""
         for name, runner in self._runners.items():
             runner.start(self._queue.add)
             runner.recover(
@@ -63,8 +63,12 @@ class Controller:
                 if run.flow.spec.runner == name
                 and self._memories.get(flow_id).boot == self._reconciler.boot
             )
+
+    def start(self) -> None:
+        """Look at every flow, and go on looking; after :meth:`take_back`."""
         self._store.subscribe(self._changed)
         self._board.subscribe(self._told)
+        self._board.subscribe_sources(self._queue.add)
         for flow_id in sorted(self.flow_ids()):
             self._queue.add(flow_id)
         for number in range(WORKERS):

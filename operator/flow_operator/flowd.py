@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import logging
 import os
 import queue
@@ -112,11 +113,13 @@ class Operator:
     def start(self) -> None:
         """Take back what runs, then serve and watch."""
         self._server.start()
-        self._controller.start()
+        self._controller.take_back()
         adopted = self._controller.adopted()
         if self._folder is not None:
+            # Before anything is launched: it may have been edited or removed meanwhile.
             self._folder.start()
         self._welcome(adopted)
+        self._controller.start()
 
     def _welcome(self, adopted: int) -> None:
         settings = self._settings
@@ -126,7 +129,8 @@ class Operator:
             f"  data       {settings.layout.root} ({known})",
         ]
         if settings.manifests is not None:
-            lines.append(f"  manifests  {settings.manifests} (watched)")
+            state = "watched" if settings.manifests.is_dir() else "missing; waiting for it"
+            lines.append(f"  manifests  {settings.manifests} ({state})")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
         lines += [
             f"  try        flowctl {url}status -w",
@@ -283,6 +287,8 @@ def configure_logging(settings: Settings) -> None:
         cache_logger_on_first_use=True,
     )
     logging.basicConfig(level=max(level, logging.WARNING), stream=sys.stderr)
+    # It tells of threads that are ended while they wait, which is what we make them do.
+    logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
 def main() -> None:
@@ -293,7 +299,14 @@ def main() -> None:
     try:
         operator = Operator(settings)
         operator.start()
-    except (FlowError, OSError) as error:
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            sys.exit(f"flowd: {error}")
+        sys.exit(
+            f"flowd: {settings.address.url} is in use, perhaps by another flowd; "
+            "choose another address with --listen"
+        )
+    except FlowError as error:
         sys.exit(f"flowd: {error}")
     operator.run_until(signals)
     operator.close()

@@ -110,7 +110,8 @@ class Reconciler:
             decision = plan(want, self._see(flow_id), memory, self._clock.monotonic())
             for note in decision.notes:
                 self._board.record(flow_id, note.reason, note.message, warning=note.warning)
-                bound.info(note.reason, detail=note.message)
+                tell = bound.warning if note.warning else bound.info
+                tell(note.reason, detail=note.message)
             self._memories.put(flow_id, decision.intent)
             after = decision.memory
             for action in decision.actions:

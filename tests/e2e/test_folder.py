@@ -371,3 +371,35 @@ def _equal(first: Any, second: Any) -> None:
 
 def _contains(text: str | None, part: str) -> None:
     assert part in (text or ""), text
+
+
+def test_what_was_changed_while_nobody_looked_is_not_run_as_it_was(flowd: Flowd) -> None:
+    """The folder is read before anything is launched: no old command, no deleted flow runs again."""
+    mark = '"echo {} >> $FLOW_DATA/ran; exec sleep 1000"'
+    drop(flowd, "kept.yaml", manifest("kept", script=mark.format("old")))
+    drop(flowd, "gone.yaml", manifest("gone", script=mark.format("old")))
+    for name in ("kept", "gone"):
+        await_running(flowd, name)
+        eventually(lambda n=name: _equal((flowd.work(n) / "ran").read_text(), "old\n"))
+    assert flowd.end() == 0
+    drop(flowd, "kept.yaml", manifest("kept", script=mark.format("new")))
+    (flowd.manifests / "gone.yaml").unlink()
+    for path in flowd.manifests.iterdir():
+        os.utime(path, (0, 0))  # written long ago
+    flowd.start()
+    await_running(flowd, "kept")
+    eventually(lambda: _equal((flowd.work("kept") / "ran").read_text(), "old\nnew\n"))
+    assert "gone" not in flowd.statuses()
+    assert (flowd.work("gone") / "ran").read_text() == "old\n"
+
+
+def test_what_is_wrong_with_a_file_stands_in_the_message(flowd: Flowd) -> None:
+    """Where people look first; also that its prune is held."""
+    path = drop(flowd, "a.yaml", manifest("a"))
+    await_running(flowd, "a")
+    drop(flowd, "a.yaml", "flow_id: a\n")
+    eventually(lambda: _contains(flowd.status("a")["message"], "file not applied: a.yaml:1:1"))
+    path.unlink()
+    eventually(lambda: _contains(flowd.status("a")["message"], "a.yaml has gone"))
+    assert flowd.status("a")["status"] == "running"
+    assert "pruning is held" in flowd.log.read_text()

@@ -57,6 +57,7 @@ class Loop:
         self.desired = Desired(self.store)
 
     def start(self) -> Loop:
+        self.controller.take_back()
         self.controller.start()
         return self
 

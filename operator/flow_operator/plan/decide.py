@@ -30,7 +30,7 @@ from flow_operator.plan.actions import (
     Thaw,
     Want,
 )
-from flow_operator.runners.base import Exit, Instance, StepView
+from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 KILL_GRACE = 5.0
 """Seconds between the TERM that ends an overdue drain and the KILL."""
@@ -193,7 +193,7 @@ class _Planner:
         if failures:
             self.restarts += 1
         self.runs[replica] = run
-        self._note("Launched", f"replica {replica} as {run.run}")
+        self._note("Launching", f"replica {replica} as {run.run}")
         self.actions.append(LaunchRun(run.run, run))
 
     # --- one instance --------------------------------------------------------------------
@@ -267,8 +267,10 @@ class _Planner:
     def _hold_still(self, run: RunMemory, instance: Instance) -> None:
         if not instance.frozen and run.verify_at == 0:
             self._note("Pausing", f"replica {run.replica}: stopping every process where it is")
-        if run.verify_at <= self.now:
+        if not instance.frozen or run.verify_at <= self.now:
+            # Each time: the operator that asked for it may have been killed before it was done.
             self.actions.append(Freeze(run.run))
+        if run.verify_at <= self.now:
             run = replace(run, verify_at=self.now + VERIFY_FROZEN)
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run
@@ -326,7 +328,8 @@ class _Planner:
                 delay = restart_delay(restart.backoff, failures, f"{run.run}/{index}")
                 step = replace(step, failures=failures, retry_at=self.now + delay)
             name = run.flow.spec.steps[index].name
-            self._note("StepExited", f"step '{name}' {_told(view.exit)}", warning=not well)
+            asked = well or run.stop is not None
+            self._note("StepExited", f"step '{name}' {_told(view.exit)}", warning=not asked)
         elif run.stop is not None and (
             self._used_up(run, step) or not self._wants_restart(run, index, view, well=False)
         ):
@@ -487,7 +490,9 @@ class _Planner:
         self.actions.append(Forget(run.run))
         del self.runs[run.replica]
         self.last_stop = _outcome(run.stop)
-        self._note(self.last_stop, f"replica {run.replica} is gone ({run.stop.reason})")
+        lossy = self.last_stop in ("Forced", "DrainTimedOut")
+        message = f"replica {run.replica} is gone ({run.stop.reason})"
+        self._note(self.last_stop, message, warning=lossy)
         self._wake_at(self.now)
 
 
@@ -526,7 +531,7 @@ def _told(ended: Exit) -> str:
     if ended.reason == "SpawnFailed":
         return f"could not be started: {ended.detail}"
     if ended.signal is not None:
-        return f"was ended by signal {ended.signal}"
+        return f"was ended by {signal_name(ended.signal)}"
     if ended.code is None:
         return f"has ended; nobody saw how ({ended.detail})"
     return f"exited with code {ended.code}"

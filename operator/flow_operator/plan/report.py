@@ -18,7 +18,7 @@ from flow_operator.model.status import (
     StepStatus,
 )
 from flow_operator.plan.actions import Seen, Want
-from flow_operator.runners.base import Exit, Instance, StepView
+from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 
 class _Told(Struct, frozen=True):
@@ -65,11 +65,15 @@ def report(
         replicas=replicas,
         ready_replicas=ready,
         started_at=None if launched is None else rfc3339(wall - (monotonic - launched)),
-        message=told.message,
+        message="; ".join(filter(None, (told.message, _first_line(source.error)))),
         source=source,
         conditions=_conditions(want, seen, told, ready >= replicas, previous, wall),
         steps=_steps(memory, instances, seen),
     )
+
+
+def _first_line(error: str | None) -> str:
+    return f"file not applied: {error.splitlines()[0]}" if error else ""
 
 
 # --- the phase -------------------------------------------------------------------------------
@@ -92,6 +96,8 @@ def _phase(  # noqa: PLR0911 - one per phase
     shown = [instances.get(run.run) for run in runs]
     if any(instance is None for instance in shown):
         return _Told("starting", "Starting", "not every instance has been started yet")
+    if want.state == "paused" and not any(instance and instance.alive for instance in shown):
+        return _Told("stopped", "Paused", "it had exited before it was paused; resume starts it")
     if all(instance is not None and instance.frozen for instance in shown):
         return _Told("paused", "Paused", "every process is stopped where it is")
     waiting = _waiting_step(runs, instances)
@@ -192,7 +198,7 @@ def _last_words(ended: Exit) -> str:
     if ended.detail:
         return ended.detail
     if ended.signal is not None:
-        return f"was ended by signal {ended.signal}"
+        return f"was ended by {signal_name(ended.signal)}"
     return f"exited with code {ended.code}"
 
 

@@ -13,6 +13,7 @@ Errors: :class:`~flow_operator.errors.RetryableError` while the backend is away,
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -41,6 +42,14 @@ class Exit(Struct, frozen=True, omit_defaults=True):
     detail: str = ""
     at: float = 0.0
     wall: float = 0.0
+
+
+def signal_name(number: int) -> str:
+    """``SIGKILL`` and its like; the number of one that has no name."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class StepView(Struct, frozen=True):
@@ -113,6 +122,11 @@ class Handle(Struct, frozen=True):
     replica: int
     names: tuple[str, ...]
     steps: tuple[StepView, ...]
+
+    @property
+    def started(self) -> bool:
+        """Whether anything of it was ever seen."""
+        return any(step.pid or step.exit is not None or step.ended for step in self.steps)
 
 
 class Usage(Struct, frozen=True):

@@ -35,10 +35,10 @@ from flow_operator.runners.census import Census, Job, Kind
 from flow_operator.runners.procfs import (
     STOPPED_STATES,
     descendants,
+    identity,
     read_proc,
     run_of,
     scan,
-    step_of,
 )
 from flow_operator.runners.shim_link import ShimLink
 from flow_operator.settings import Layout
@@ -81,6 +81,7 @@ class ProcessRunner:
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
         self._by_flow: dict[str, set[str]] = {}
+        self._launching: dict[str, Handle] = {}
         self._checks: dict[str, Future[dict[str, Any]]] = {}
         self._notify: Notify = lambda _flow_id: None
         self._link: ShimLink | None = None
@@ -104,13 +105,16 @@ class ProcessRunner:
     def start(self, notify: Notify) -> None:
         """Connect to the shim, or start one; what it runs is observed from then on."""
         self._notify = notify
-        retry_transient(self._connect, self._closing)
+        retry_transient(lambda: self._join(()), self._closing)
         self._census = Census(
             self._home, lambda: self._shim_pid, self._job_done, self._survivors_seen
         )
 
-    def _connect(self) -> None:
-        """Connect to the shim, or start one.
+    def _join(self, handles: Iterable[Handle]) -> None:
+        """Connect to the shim, or start one, and have it know what still lives.
+
+        Only then can verbs reach it: one for a run that it does not know yet might start a
+        second copy.
 
         Raises:
             RetryableError: there is no shim to be had now.
@@ -125,14 +129,17 @@ class ProcessRunner:
                     f"this operator {protocol.VERSION}: stop the flows with the operator that "
                     "started it"
                 )
+            for state in hello["runs"]:
+                self._took(state)
+            self._adopt(link, handles, {state["run"] for state in hello["runs"]})
         except RunnerError:
             link.close()
             raise
         with self._lock:
             self._shim_pid = hello["pid"]
-            self._link = link
-            for state in hello["runs"]:
-                self._take(state)
+            self._link = link if link.alive else None
+        if not link.alive:
+            raise RetryableError("the shim went away as soon as it had come")
 
     def _lost(self, link: ShimLink) -> None:
         """The shim is gone: start another, and let it take over what still lives."""
@@ -140,7 +147,23 @@ class ProcessRunner:
             if self._closed or link is not self._link:
                 return
             self._link = None
-            handles = [
+        log.warning("shim lost", pid=self._shim_pid)
+        while not self._closing.is_set():
+            try:
+                retry_transient(lambda: self._join(self._handles()), self._closing)
+                break
+            except Exception:
+                # Whatever it was: without a shim nothing can be looked after.
+                log.exception("no shim to be had; trying again")
+                self._closing.wait(1)
+        log.info("shim replaced", pid=self._shim_pid)
+        for flow_id in self.flow_ids():
+            self._notify(flow_id)
+
+    def _handles(self) -> list[Handle]:
+        """Everything that the last shim ran, or was just told to start."""
+        with self._lock:
+            known = [
                 Handle(
                     name,
                     run.flow_id,
@@ -150,51 +173,61 @@ class ProcessRunner:
                 )
                 for name, run in self._runs.items()
             ]
-            for run in self._runs.values():
-                run.state["seq"] = 0  # The next shim counts from the start.
-        log.warning("shim lost", pid=self._shim_pid, runs=len(handles))
-        retry_transient(self._connect, self._closing)
-        log.info("shim started", pid=self._shim_pid)
-        self.recover(handles)
-        with self._lock:
-            flow_ids = set(self._by_flow)
-        for flow_id in flow_ids:
-            self._notify(flow_id)
+            started = [run for name, run in self._launching.items() if name not in self._runs]
+        return known + started
 
     def recover(self, handles: Iterable[Handle]) -> None:
         """Have the shim adopt runs that it does not know, by pid, start time and run id."""
-        call = self._call
-        known = {state["run"] for state in call("hello", env=self._base_env)["runs"]}
+        listed = list(handles)
+
+        def adopt() -> None:
+            link = self._link
+            if link is None:
+                raise RetryableError("the shim is away")
+            known = {state["run"] for state in link.call("hello", env=self._base_env)["runs"]}
+            self._adopt(link, listed, known)
+
+        retry_transient(adopt, self._closing)
+
+    def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: set[str]) -> None:
         for handle in handles:
             if handle.run in known:
                 continue
             steps = [
-                {"attempt": step.attempt, "ended": step.ended, **self._living(handle, step, name)}
+                self._process_of(handle, step, name)
                 for step, name in zip(handle.steps, handle.names, strict=True)
             ]
+            if not (handle.started or any(step["pid"] for step in steps)):
+                continue  # It was intended, and never came about: it can still be launched.
             labels = _labels(handle.flow_id, handle.replica, handle.names)
-            self._took(call("adopt", run=handle.run, labels=labels, steps=steps))
+            self._took(link.call("adopt", run=handle.run, labels=labels, steps=steps))
 
-    def _living(self, handle: Handle, step: StepView, name: str) -> dict[str, int]:
-        """Pid and start time of a step's process, if it still is that process; else zeros.
+    def _process_of(self, handle: Handle, step: StepView, name: str) -> dict[str, Any]:
+        """What a shim needs to adopt a step; pid 0 if its process is gone.
 
-        Without a recorded pid, the operator died between the start and the record: the process is
-        then the oldest leader of a session that carries the run's id and the step's name.
+        A recorded pid counts if start time and run id are the same. Without one, somebody was
+        killed between a start and its record: of the attempt that was never recorded, or of the
+        one after an exit that was. Its process is the oldest leader of a session that carries
+        run, step and attempt.
         """
+        attempt = step.attempt + (step.exit is not None)
+        pid, start = 0, 0
         if step.pid:
             proc = read_proc(step.pid)
             if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
-                return {"pid": step.pid, "start": step.start}
-            return {"pid": 0, "start": 0}
-        leaders = [
-            proc
-            for proc in scan().values()
-            if proc.pid == proc.sid
-            and run_of(proc.pid, self._home) == handle.run
-            and step_of(proc.pid) == name
-        ]
-        oldest = min(leaders, key=lambda proc: proc.start, default=None)
-        return {"pid": oldest.pid, "start": oldest.start} if oldest else {"pid": 0, "start": 0}
+                pid, start = proc.pid, proc.start
+        elif not step.ended:
+            wanted = (handle.run, name, str(attempt))
+            leaders = [
+                proc
+                for proc in scan().values()
+                if proc.pid == proc.sid and identity(proc.pid, self._home) == wanted
+            ]
+            oldest = min(leaders, key=lambda proc: proc.start, default=None)
+            if oldest is not None:
+                pid, start = oldest.pid, oldest.start
+        reached = attempt if pid else step.attempt
+        return {"attempt": reached, "ended": step.ended, "pid": pid, "start": start}
 
     def close(self, *, final: bool) -> None:
         """Hang up; a final close also ends the shim, unless something still runs."""
@@ -295,17 +328,29 @@ class ProcessRunner:
     def launch(self, launch: Launch) -> None:
         """Start a run: every step, joined by pipes."""
         flow_id = launch.flow.flow_id
-        state = self._call(
-            "start",
-            run=launch.run,
-            labels=_labels(flow_id, launch.replica, [step.name for step in launch.flow.spec.steps]),
-            steps=[self._spec(launch, step) for step in launch.flow.spec.steps],
-        )
-        self._took(state)
+        spec = launch.flow.spec
+        names = tuple(step.name for step in spec.steps)
+        unstarted = tuple(StepView(attempt=1) for _ in names)
+        handle = Handle(launch.run, flow_id, launch.replica, names, unstarted)
+        with self._lock:
+            self._launching[launch.run] = handle
+        try:
+            state = self._call(
+                "start",
+                run=launch.run,
+                labels=_labels(flow_id, launch.replica, names),
+                steps=[self._spec(launch, step, 1) for step in spec.steps],
+            )
+            self._took(state)
+        except TerminalError:
+            self._launching.pop(launch.run, None)
+            raise
+        # Not when the shim went away: what it had started is then looked for.
+        self._launching.pop(launch.run, None)
 
     def start_step(self, launch: Launch, index: int, attempt: int) -> None:
         """Start one step again on the pipes of its run."""
-        spec = self._spec(launch, launch.flow.spec.steps[index])
+        spec = self._spec(launch, launch.flow.spec.steps[index], attempt)
         self._act("spawn", launch.run, step=index, attempt=attempt, spec=spec)
 
     def end_step(self, run: str, index: int) -> None:
@@ -380,7 +425,7 @@ class ProcessRunner:
         future: Future[dict[str, Any]] = Future()
         self._checks[tag] = future
         try:
-            spec = {**self._spec(launch, step), "argv": list(command)}
+            spec = {**self._spec(launch, step, 0), "argv": list(command)}
             self._call("check", tag=tag, spec=spec)
             event = future.result(timeout)
         except FutureTimeoutError:
@@ -396,7 +441,7 @@ class ProcessRunner:
 
     # --- what a step is started with -----------------------------------------------------
 
-    def _spec(self, launch: Launch, step: Step) -> dict[str, Any]:
+    def _spec(self, launch: Launch, step: Step, attempt: int) -> dict[str, Any]:
         flow_id = launch.flow.flow_id
         work = self._layout.work_dir(flow_id)
         work.mkdir(parents=True, exist_ok=True)
@@ -412,6 +457,7 @@ class ProcessRunner:
                 "FLOW_ID": flow_id,
                 "FLOW_RUN": launch.run,
                 "FLOW_STEP": step.name,
+                "FLOW_ATTEMPT": str(attempt),
                 "FLOW_REPLICA": str(launch.replica),
                 "FLOW_DATA": str(work),
             },
@@ -478,7 +524,7 @@ def _all_stopped(state: dict[str, Any]) -> bool:
 
 def _newer(state: dict[str, Any], present: dict[str, Any]) -> bool:
     """Whether a state is not older than the one we have; replies and events may overtake."""
-    return bool(state["seq"] >= present.get("seq", 0))
+    return bool(state["seq"] >= present.get("seq", [0, 0]))
 
 
 def _step_view(step: dict[str, Any]) -> StepView:

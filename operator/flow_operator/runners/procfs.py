@@ -12,6 +12,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HOME = b"FLOW_OPERATOR="
 _RUN = b"FLOW_RUN="
 _STEP = b"FLOW_STEP="
+_ATTEMPT = b"FLOW_ATTEMPT="
 
 ZOMBIE_STATES = frozenset("ZXx")
 STOPPED_STATES = frozenset("Tt")
@@ -97,9 +98,12 @@ def run_of(pid: int, home: str) -> str:
     return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
 
 
-def step_of(pid: int) -> str:
-    """The step's name in a process' environment, or ``""``."""
-    return _variable(environment(pid), _STEP)
+def identity(pid: int, home: str) -> tuple[str, str, str]:
+    """Run id, step and attempt in a process' environment; empty where it is not of ``home``."""
+    environ = environment(pid)
+    if _variable(environ, _HOME) != home:
+        return "", "", ""
+    return _variable(environ, _RUN), _variable(environ, _STEP), _variable(environ, _ATTEMPT)
 
 
 class RunIndex:

@@ -79,6 +79,11 @@ class ShimLink:
             self._waiting.pop(number, None)
             raise RetryableError(f"the shim did not answer '{op}' in {CALL_TIMEOUT:g}s") from None
 
+    @property
+    def alive(self) -> bool:
+        """Whether the shim is still at the other end."""
+        return not self._closed
+
     def close(self) -> None:
         """Hang up; the shim and its children go on."""
         with self._lock:
@@ -109,7 +114,9 @@ class ShimLink:
 
 
 def _settle(future: Future[Any], message: dict[str, Any]) -> None:
-    if "error" in message:
+    if message.get("unknown"):
+        future.set_exception(RetryableError(f"the shim does not know the run {message['error']}"))
+    elif "error" in message:
         future.set_exception(TerminalError(f"the shim refused: {message['error']}"))
     else:
         future.set_result(message["ok"])

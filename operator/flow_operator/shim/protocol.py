@@ -4,7 +4,8 @@ One JSON object per SOCK_SEQPACKET packet. A message that would not fit a packet
 memfd beside a one-byte packet.
 
 Requests are ``{"id": n, "op": name, ...}``; replies ``{"id": n, "ok": value}`` or ``{"id": n,
-"error": text}``; events, which have no id, ``{"event": name, ...}``.
+"error": text}``, with ``"unknown": true`` where the run is not known; events, which have no id,
+``{"event": name, ...}``.
 """
 
 from __future__ import annotations

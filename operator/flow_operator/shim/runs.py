@@ -17,6 +17,9 @@ from flow_operator.shim.spawn import SpawnError, spawn
 
 _INT = struct.calcsize("i")
 
+_EPOCH = time.monotonic_ns()
+"""When this shim was started: what it tells is newer than all that one before it has told."""
+
 
 class Pipe:
     """A pipe of which the shim holds both ends, so that neither neighbour's death breaks it."""
@@ -211,13 +214,13 @@ class Run:
     def state(self) -> dict[str, Any]:
         """The run as it is told to the operator.
 
-        ``seq`` grows, so that the newest is known; ``leader`` is the pid of the last process,
-        whose session may outlive it.
+        ``seq`` grows, also from one shim to the next, so that the newest is known; ``leader`` is
+        the pid of the last process, whose session may outlive it.
         """
         self.seq += 1
         return {
             "run": self.run,
-            "seq": self.seq,
+            "seq": [_EPOCH, self.seq],
             "labels": self.labels,
             "steps": [
                 {

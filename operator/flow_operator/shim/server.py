@@ -32,6 +32,10 @@ _MAX_QUEUED = 10_000
 _PEER = struct.Struct("3i")
 
 
+class UnknownRunError(Exception):
+    """A request is about a run that this shim does not have."""
+
+
 class Client:
     """One connection of an operator."""
 
@@ -127,6 +131,8 @@ class Shim:
         number = message.get("id")
         try:
             reply = {"id": number, "ok": self._ops[message["op"]](message, client)}
+        except UnknownRunError as error:
+            reply = {"id": number, "error": str(error), "unknown": True}
         except Exception as error:  # noqa: BLE001 - the shim outlives every mistake of a request
             reply = {"id": number, "error": f"{type(error).__name__}: {error}"}
         self._send(client, protocol.encode(reply))
@@ -199,6 +205,12 @@ class Shim:
         step.left("ExitUnknown", None, None, "not a child of this shim")
         self._tell({"event": "exit", **run.state()})
 
+    def _run(self, message: dict[str, Any]) -> Run:
+        run = self._runs.get(message["run"])
+        if run is None:
+            raise UnknownRunError(message["run"])
+        return run
+
     # --- requests ------------------------------------------------------------------------
 
     def _hello(self, message: dict[str, Any], client: Client) -> dict[str, Any]:
@@ -231,7 +243,7 @@ class Shim:
         return run
 
     def _respawn(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
-        run = self._runs[message["run"]]
+        run = self._run(message)
         self._launch(run, message["step"], message["attempt"], message["spec"])
         return run.state()
 
@@ -256,12 +268,12 @@ class Shim:
         self._selector.register(step.pidfd, selectors.EVENT_READ, gone)
 
     def _end(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
-        run = self._runs[message["run"]]
+        run = self._run(message)
         run.end(message["step"])
         return run.state()
 
     def _signal(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
-        run = self._runs[message["run"]]
+        run = self._run(message)
         run.signal(message["steps"], signal_number(message["signal"]))
         return run.state()
 

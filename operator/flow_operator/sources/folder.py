@@ -97,6 +97,7 @@ class FolderSource:
         self._look = Look({})
         self._applied = Applied({}, {})
         self._told: dict[str, list[str]] = {}
+        self._told_held: str | None = None
         self._scanning = threading.Lock()
         self._hint = threading.Event()
         self._closed = threading.Event()
@@ -203,18 +204,27 @@ class FolderSource:
             self._known = records
 
     def _tell(self, applied: Applied) -> None:
-        """Tell errors in the log once, and in the status of the flows that a file owns."""
-        for file, errors in applied.errors.items():
-            if self._told.get(file) != errors:
-                for error in errors:
-                    log.error("manifest not applied", file=file, error=error)
-        self._told = applied.errors
-        if applied.pruned:
-            log.info("pruned", flows=list(applied.pruned))
+        """Tell what is new in the log, and what is wrong in the status of the flows it is about."""
+        self._log(applied)
         for record in self._store.flows():
             if record.origin.file is not None:
-                errors = applied.errors.get(record.origin.file, [])
+                errors = list(applied.errors.get(record.origin.file, []))
+                if record.flow_id in applied.vanished:
+                    errors.append(f"{record.origin.file} has gone; {applied.held}")
                 self._board.set_source_error(record.flow_id, "\n".join(errors) or None)
+
+    def _log(self, applied: Applied) -> None:
+        for file, errors in applied.errors.items():
+            if self._told.get(file) != errors:
+                log.error("manifest not applied", file=file, error="; ".join(errors))
+        for file in self._told.keys() - applied.errors.keys():
+            log.info("manifest is right again", file=file)
+        self._told = applied.errors
+        if applied.held is not None and applied.held != self._told_held:
+            log.warning("pruning is held", why=applied.held, flows=list(applied.vanished))
+        self._told_held = applied.held
+        if applied.pruned:
+            log.info("pruned", flows=list(applied.pruned))
 
     # --- for the API ---------------------------------------------------------------------
 
