@@ -65,7 +65,7 @@ class UnreachableError(FlowError):
         self.url = url
         self.reason = reason
         super().__init__(
-            f"Cannot reach the operator at {url}: {reason}. "
+            f"Cannot reach the operator at {url}: {reason.rstrip('.')}. "
             "Is flowd running? Is app_url (or --url) right?"
         )
 

@@ -59,7 +59,7 @@ def test_a_flow_that_is_late_is_told_with_what_it_does(operator, flowctl):
     operator.statuses["a"] = status("a", "stopping", message="draining step 'write'")
     result = flowctl("stop", "a", "--timeout", "3")
     assert result.exit_code == 1
-    assert result.stdout == "flow/a stopping\n"
+    assert result.stdout == "flow/a stop requested\n"
     said = "flow/a is not stopped after 3s but stopping: draining step 'write'"
     assert result.stderr == f"Error: {said}\n"
 
@@ -69,7 +69,7 @@ def test_without_waiting_nothing_is_late(operator, flowctl):
     operator.add("a")
     operator.after["stop"] = "stopping"
     result = flowctl("stop", "a", "--timeout", "0")
-    assert (result.exit_code, result.stdout) == (0, "flow/a stopping\n")
+    assert (result.exit_code, result.stdout) == (0, "flow/a stop requested\n")
 
 
 def test_a_pause_is_content_with_a_flow_that_was_not_running(operator, flowctl):

@@ -22,23 +22,25 @@ class Verb:
         help: what it does, in one line.
         content: the statuses that it is content with too. A pause holds a flow that was not
             running as it is; a flow that has run to its end was started.
+        patience: seconds to wait by default; a stop takes up to 35 s with the default settings.
     """
 
     name: str
     goal: str
     help: str
     content: tuple[str, ...] = ()
+    patience: float = 10.0
 
 
 VERBS = (
     Verb("start", "running", "Run flows.", ("completed",)),
-    Verb("stop", "stopped", "Stop flows, until every process is gone."),
+    Verb("stop", "stopped", "Stop flows, until every process is gone.", patience=40.0),
     Verb(
         *("pause", "paused", "Hold flows where they are; their memory is kept."),
         ("stopped", "completed"),
     ),
     Verb("resume", "running", "Let paused flows go on; the same as start.", ("completed",)),
-    Verb("restart", "running", "Stop flows and run them again.", ("completed",)),
+    Verb("restart", "running", "Stop flows and run them again.", ("completed",), 40.0),
 )
 
 
@@ -49,9 +51,9 @@ def _command(verb: Verb) -> click.Command:
     @click.option(
         "--timeout",
         type=click.FloatRange(0, 600),
-        default=10.0,
+        default=verb.patience,
         metavar="SECONDS",
-        help="How long to wait for it, 10 by default and 600 at most; 0 does not wait.",
+        help=f"How long to wait, {verb.patience:g} by default and 600 at most; 0: not at all.",
     )
     @connected
     def run(
@@ -70,7 +72,7 @@ def _command(verb: Verb) -> click.Command:
         if not observed:
             click.echo("No flows.", err=True)
         for name, status in observed.items():
-            click.echo(f"flow/{name} {status}")
+            click.echo(f"flow/{name} {status}" if timeout else f"flow/{name} {verb.name} requested")
         reached = (verb.goal, *verb.content)
         late = [name for name, status in observed.items() if status not in reached]
         if late and timeout:

@@ -106,9 +106,15 @@ class FolderSource:
         self._thread = threading.Thread(target=self._work, name="folder", daemon=True)
 
     def start(self) -> None:
-        """Apply the folder as it is, then watch it."""
+        """Apply the folder as it is, then watch it.
+
+        What is being written just now is waited for, a second at most.
+        """
         self._watch()
-        self.scan()
+        for _ in range(10):
+            self.scan()
+            if not self._look.unsettled or self._closed.wait(SETTLE):
+                break
         self._store.subscribe(self._changed_elsewhere)
         self._thread.start()
 
