@@ -59,7 +59,7 @@ def test_a_flow_that_is_late_is_told_with_what_it_does(operator, flowctl):
     operator.statuses["a"] = status("a", "stopping", message="draining step 'write'")
     result = flowctl("stop", "a", "--timeout", "3")
     assert result.exit_code == 1
-    assert result.stdout == "flow/a stop requested\n"
+    assert result.stdout == "flow/a stopping\n"
     said = "flow/a is not stopped after 3s but stopping: draining step 'write'"
     assert result.stderr == f"Error: {said}\n"
 
