@@ -771,7 +771,8 @@ def test_soft_stop_lets_a_step_finish(flowd: Flowd) -> None:
         script = (
             "trap 'sleep 0.2; touch $FLOW_DATA/finished; exit 0' TERM; while :; do sleep 0.02; done"
         )
-        flowd.create(make_document("flow1", f"rm -f $FLOW_DATA/finished; {script}"))
+        (flowd.work("flow1") / "finished").unlink(missing_ok=True)
+        flowd.create(make_document("flow1", script))
         flowd.await_status("flow1", "running")
         _await_shell(flowd, "flow1")
         answer = patch(flowd, {"command": "stop", "flow_ids": ["flow1"], **body})

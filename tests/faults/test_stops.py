@@ -24,8 +24,7 @@ def event_reasons(flowd: Flowd, flow_id: str) -> list[str]:
 def test_a_step_that_ignores_term_is_killed_at_the_deadline(flowd: Flowd) -> None:
     """Row 10: the drain times out, then TERM to all, then KILL; told as Forced."""
     flowd.create(make_document("deaf", DEAF, stop={"timeout": "300ms"}))
-    flowd.await_status("deaf", "running")
-    time.sleep(0.1)  # the shell sets its trap
+    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 2))  # its loop: the trap is set
     begun = time.monotonic()
     assert flowd.command("stop", "deaf") == {"deaf": "stopped"}
     assert 5 <= time.monotonic() - begun < 9, "300 ms to drain, 5 s to terminate"
@@ -50,7 +49,8 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
     escaped = "setsid sh -c \"trap '' TERM; while :; do sleep 0.05; done\" & exec sleep 1000"
     flowd.create(make_document("escape", escaped, stop={"timeout": "1s"}))
     flowd.await_status("escape", "running")
-    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 2))
+    # The leader, and the escaped shell with the first child of its loop: its trap is set.
+    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 3))
     [leader] = flowd.pids("escape")
     assert flowd.command("stop", "escape", timeout=0) != {"escape": "stopped"}
     eventually(lambda: _assert(not alive(leader)))
@@ -67,9 +67,14 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
 
 def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     """Row 22: thawed first; not one record of the full pipes is lost."""
-    steps = (program("count"), "sleep 0.2; exec cat", program("store"))
+    steps = (program("count"), "sleep 1; exec cat", program("store"))
     flowd.create(make_document("full", *steps))
     flowd.await_status("full", "running")
+
+    def full() -> None:
+        assert flowd.status("full")["steps"][1]["inFlightBytes"] > 30_000
+
+    eventually(full)
     flowd.command("pause", "full")
     always_for(0.2, lambda: _assert(flowd.status("full")["status"] == "paused"))
     assert flowd.command("stop", "full") == {"full": "stopped"}

@@ -286,3 +286,22 @@ def test_a_missing_flow_is_absent(root):
             Desired(store).delete("a")
         with pytest.raises(NotFoundError):
             Desired(store).replace(make_manifest("a"))
+
+
+def test_what_was_accepted_is_read_back_however_deep_the_bookkeeping_makes_it(root):
+    """The guard is for what others wrote: a stored document also holds what its file last held."""
+    deep: object = "x"
+    for _ in range(26):
+        deep = [deep]
+    document = make_document("a")
+    document["metadata"] = {"annotations": {"deep": deep}}
+    manifest = load_manifest(Document(document))
+    store = opened(root)
+    with store.transaction() as transaction:
+        origin = Origin("a.yaml", "/", manifest.document)
+        transaction.put(created(transaction, manifest, origin))
+    store.close()
+    again = opened(root)
+    assert again.corrupt == {}
+    assert again.get("a").origin.applied == manifest.document
+    again.close()

@@ -42,6 +42,7 @@ class Job:
     Attributes:
         leaders: pid -> start time of the run's steps; their sessions belong to the run.
         number: the signal that a sweep sends, once, to everything it finds.
+        signalled: what was sent its signal, by pid and start time.
     """
 
     kind: Kind
@@ -51,6 +52,33 @@ class Job:
     seen: tuple[int, ...] = ()
     signalled: set[tuple[int, int]] = field(default_factory=set)
     since: float = field(default_factory=time.monotonic)
+
+
+def _still_going(procs: list[Proc]) -> list[Proc]:
+    """Those that can still run.
+
+    One whose vfork(2)ed child was stopped before it could exec cannot, though it never shows as
+    stopped: it waits for that child, uninterruptibly.
+    """
+    held_by_child = {proc.ppid for proc in procs if proc.state in STOPPED_STATES}
+    return [
+        proc
+        for proc in procs
+        if proc.state not in STOPPED_STATES
+        and not (proc.state == "D" and proc.pid in held_by_child)
+    ]
+
+
+def _still_held(procs: list[Proc], job: Job) -> list[Proc]:
+    """Those that are stopped, and each at least once: SIGCONT also takes back a SIGSTOP that is
+    pending because it could not take effect yet."""
+    held = [
+        proc
+        for proc in procs
+        if proc.state in STOPPED_STATES or (proc.pid, proc.start) not in job.signalled
+    ]
+    job.signalled |= {(proc.pid, proc.start) for proc in held}
+    return held
 
 
 Done = Callable[[str, Kind], None]
@@ -147,10 +175,9 @@ class Census:
     def _serve(self, run: str, job: Job, mine: list[Proc]) -> bool:
         if job.kind == "sweep":
             return self._sweep(run, job, mine)
-        stopped = job.kind == "freeze"
-        wrong = [proc for proc in mine if (proc.state in STOPPED_STATES) != stopped]
+        wrong = _still_going(mine) if job.kind == "freeze" else _still_held(mine, job)
         for proc in wrong:
-            send_signal(proc, signal.SIGSTOP if stopped else signal.SIGCONT)
+            send_signal(proc, signal.SIGSTOP if job.kind == "freeze" else signal.SIGCONT)
         return not wrong and self._finish(run, job)
 
     def _sweep(self, run: str, job: Job, mine: list[Proc]) -> bool:

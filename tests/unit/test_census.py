@@ -1,0 +1,80 @@
+"""What a pass over /proc concludes, on processes that are made up."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+
+import pytest
+from support import eventually
+
+from flow_operator.runners import census as module
+from flow_operator.runners.census import Census, Job
+from flow_operator.runners.procfs import Proc
+
+
+def proc(pid: int, state: str = "S", ppid: int = 1) -> Proc:
+    return Proc(pid, state, ppid, 10, 7, 0, 0)
+
+
+class World:
+    """Looks that are handed out one after the other; the last one stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *looks: list[Proc]) -> None:
+        self.sent: list[tuple[int, signal.Signals]] = []
+        self.seen = 0
+        self._looks = itertools.chain(looks, itertools.repeat(looks[-1]))
+        self.done: list[tuple[str, str]] = []
+        monkeypatch.setattr(module, "scan", self._scan)
+        monkeypatch.setattr(module, "send_signal", lambda p, number: self.sent.append((p.pid, number)))
+        monkeypatch.setattr(module.RunIndex, "runs", lambda _self, procs: dict.fromkeys(procs, "r"))
+
+    def _scan(self) -> dict[int, Proc]:
+        self.seen += 1
+        return {p.pid: p for p in next(self._looks)}
+
+    def run(self, job: Job) -> None:
+        census = Census("/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore)
+        try:
+            census.want("r", job)
+            eventually(self._finished)
+        finally:
+            census.close()
+
+    def _finished(self) -> None:
+        assert self.done
+
+
+def _ignore(_run: str, _pids: tuple[int, ...]) -> None:
+    pass
+
+
+def test_gone_takes_two_empty_looks_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forks while it is looked for hides from one look, not from two."""
+    world = World(monkeypatch, [], [proc(5)], [], [proc(6)], [], [])
+    world.run(Job("sweep", {}, signal.SIGKILL))
+    assert world.seen == 6
+    assert world.sent == [(5, signal.SIGKILL), (6, signal.SIGKILL)]
+
+
+def test_a_parent_that_waits_for_a_stopped_child_counts_as_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """vfork: the parent sleeps uninterruptibly until its child, stopped before exec, goes on."""
+    world = World(monkeypatch, [proc(5), proc(6, ppid=5)], [proc(5, "D"), proc(6, "T", ppid=5)])
+    world.run(Job("freeze", {}))
+    assert world.sent == [(5, signal.SIGSTOP), (6, signal.SIGSTOP)]
+
+
+def test_one_that_sleeps_uninterruptibly_alone_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It will run on as soon as its disk has answered."""
+    world = World(monkeypatch, [proc(5, "D")], [proc(5, "D")], [proc(5, "T")])
+    world.run(Job("freeze", {}))
+    assert world.seen == 3
+
+
+def test_a_thaw_reaches_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also those that do not show as stopped: a SIGSTOP may be pending."""
+    world = World(monkeypatch, [proc(5, "D"), proc(6, "T", ppid=5)], [proc(5), proc(6, ppid=5)])
+    world.run(Job("thaw", {}))
+    assert sorted(world.sent) == [(5, signal.SIGCONT), (6, signal.SIGCONT)]
