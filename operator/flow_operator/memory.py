@@ -63,6 +63,7 @@ class Stopping(Record, frozen=True):
         mode: how it was begun.
         stage: how far it has come.
         reason: a condition reason: why.
+        begun: when it was begun.
         deadline: when the next stage begins.
         signalled: whether this stage's signal was sent.
     """
@@ -72,6 +73,7 @@ class Stopping(Record, frozen=True):
     reason: str
     deadline: float
     signalled: bool = False
+    begun: float = 0.0
 
 
 class RunMemory(Record, frozen=True):

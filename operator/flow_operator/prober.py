@@ -169,7 +169,7 @@ class Prober:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
-        self._pool.shutdown(cancel_futures=True)
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _schedule(self) -> None:
         while True:

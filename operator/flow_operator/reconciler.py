@@ -42,6 +42,9 @@ Shutdown = Literal["no", "soft", "hard"]
 _MAX_ROUNDS = 32
 """Plans in one look; more would mean that a plan undoes what the one before it did."""
 
+_REWRITE = 5.0
+"""Seconds until what could not be written is tried again."""
+
 _REACHED: Mapping[str, frozenset[str]] = {
     "Started": frozenset({"running", "paused", "completed"}),
     "Completed": frozenset({"completed"}),
@@ -99,7 +102,7 @@ class Reconciler:
             RetryableError: a runner is away; look again later.
             StorageError: what must be remembered could not be written, so nothing was done.
         """
-        if flow_id in self._store.corrupt:
+        if flow_id in self._store.corrupt and self.shutdown == "no":
             self._tell_corrupt(flow_id)
             return Result()
         bound = log.bind(flow_id=flow_id)
@@ -112,12 +115,14 @@ class Reconciler:
                 self._board.record(flow_id, note.reason, note.message, warning=note.warning)
                 tell = bound.warning if note.warning else bound.info
                 tell(note.reason, detail=note.message)
-            self._memories.put(flow_id, decision.intent)
+            if any(isinstance(action, LaunchRun) for action in decision.actions):
+                self._memories.put(flow_id, decision.intent)
+            written = True
             after = decision.memory
             for action in decision.actions:
                 after = self._act(flow_id, action, after, bound)
             if after is not None:
-                self._memories.put(flow_id, after)
+                written = self._memories.keep(flow_id, after)
             elif not decision.actions:
                 self._gone(flow_id, record)
                 return Result()
@@ -125,9 +130,14 @@ class Reconciler:
             self._tell(flow_id, want, record)
             again = any(action.settles for action in decision.actions)
             if not again and after == memory:
-                return Result(decision.wake)
+                return Result(decision.wake if written else self._sooner(decision.wake))
         bound.error("no fixpoint", rounds=_MAX_ROUNDS)
         return Result(self._clock.monotonic() + 1)
+
+    def _sooner(self, wake: float | None) -> float:
+        """When to try again to write what could not be written."""
+        retry = self._clock.monotonic() + _REWRITE
+        return retry if wake is None else min(wake, retry)
 
     # --- what is wanted ------------------------------------------------------------------
 

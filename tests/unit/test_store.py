@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from flow_operator.errors import FlowError, LockedError, NotFoundError
-from flow_operator.manifest import SourceText, load_manifest, parse_yaml
-from flow_operator.store import DataLock, Desired, Tombstone, Transaction
-from support import eventually, make_manifest
+from flow_operator.manifest import Document, SourceText, load_manifest, parse_yaml
+from flow_operator.store import DataLock, Desired, Origin, Tombstone, Transaction
+from flow_operator.store.desired import created
+from support import eventually, make_document, make_manifest
 from unit.store_support import (
     contents,
     create,
@@ -305,3 +306,11 @@ def test_what_was_accepted_is_read_back_however_deep_the_bookkeeping_makes_it(ro
     assert again.corrupt == {}
     assert again.get("a").origin.applied == manifest.document
     again.close()
+
+
+def test_a_directory_that_has_lost_its_flows_is_not_begun_anew(root):
+    """Starting without them would stop everything that runs."""
+    opened(root).close()
+    (root / "flows").rename(root / "elsewhere")
+    with pytest.raises(FlowError, match="is missing"):
+        opened(root)

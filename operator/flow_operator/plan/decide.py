@@ -215,8 +215,10 @@ class _Planner:
             self._go_on_stopping(run, instance)
         elif self.want.state == "paused":
             self._hold_still(run, instance)
-        elif instance.frozen:
-            self._note("Resuming", f"replica {replica} goes on")
+        elif instance.frozen or run.verify_at:
+            # Also where the freeze was asked for and never seen to be complete.
+            if run.verify_at:
+                self._note("Resuming", f"replica {replica} goes on")
             self.actions.append(Thaw(run.run))
             self.runs[replica] = replace(run, verify_at=0.0)
         else:
@@ -330,10 +332,11 @@ class _Planner:
             name = run.flow.spec.steps[index].name
             asked = well or run.stop is not None
             self._note("StepExited", f"step '{name}' {_told(view.exit)}", warning=not asked)
-        elif run.stop is not None and (
-            self._used_up(run, step) or not self._wants_restart(run, index, view, well=False)
-        ):
-            step = replace(step, retry_at=None)  # It was due while the flow ran; not any more.
+        elif run.stop is not None and step.retry_at is not None:
+            # It was due while the flow ran: now or never.
+            last = self._used_up(run, step) or not self._wants_restart(run, index, view, well=False)
+            first = step.started_at < run.stop.begun
+            step = replace(step, retry_at=None if last else self.now if first else step.retry_at)
         if step.retry_at is None:
             self.actions.append(EndStep(run.run, index))
             return replace(step, ended=True)
@@ -421,6 +424,7 @@ class _Planner:
             stage="drain" if mode == "drain" else "term",
             reason=reason,
             deadline=self.now + stop.timeout.seconds,
+            begun=self.now,
         )
         return replace(run, stop=stopping)
 
@@ -430,8 +434,9 @@ class _Planner:
             return
         stopping = self._stage(run)
         run = replace(run, stop=stopping)
-        if instance.frozen and stopping.stage != "kill":
+        if (instance.frozen or run.verify_at) and stopping.stage != "kill":
             self.actions.append(Thaw(run.run))
+            run = replace(run, verify_at=0.0)
         if not stopping.signalled:
             self._signal_stage(run, instance, stopping)
             run = replace(run, stop=replace(stopping, signalled=True))

@@ -70,8 +70,10 @@ def _still_going(procs: list[Proc]) -> list[Proc]:
 
 
 def _still_held(procs: list[Proc], job: Job) -> list[Proc]:
-    """Those that are stopped, and each at least once: SIGCONT also takes back a SIGSTOP that is
-    pending because it could not take effect yet."""
+    """Those that are stopped, and each at least once.
+
+    SIGCONT also takes back a SIGSTOP that is pending because it could not take effect yet.
+    """
     held = [
         proc
         for proc in procs

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from msgspec import to_builtins
 
 from flow_operator.backoff import retry_transient
 from flow_operator.errors import RetryableError, RunnerError, TerminalError
@@ -205,29 +206,32 @@ class ProcessRunner:
     def _process_of(self, handle: Handle, step: StepView, name: str) -> dict[str, Any]:
         """What a shim needs to adopt a step; pid 0 if its process is gone.
 
-        A recorded pid counts if start time and run id are the same. Without one, somebody was
+        A recorded pid counts if start time and run id are the same. Else somebody may have been
         killed between a start and its record: of the attempt that was never recorded, or of the
-        one after an exit that was. Its process is the oldest leader of a session that carries
-        run, step and attempt.
+        one after an exit. Its process is the oldest leader of a session that carries run, step
+        and attempt.
         """
-        attempt = step.attempt + (step.exit is not None)
-        pid, start = 0, 0
-        if step.pid:
-            proc = read_proc(step.pid)
-            if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
-                pid, start = proc.pid, proc.start
-        elif not step.ended:
-            wanted = (handle.run, name, str(attempt))
-            leaders = [
-                proc
-                for proc in scan().values()
-                if proc.pid == proc.sid and identity(proc.pid, self._home) == wanted
-            ]
-            oldest = min(leaders, key=lambda proc: proc.start, default=None)
-            if oldest is not None:
-                pid, start = oldest.pid, oldest.start
-        reached = attempt if pid else step.attempt
-        return {"attempt": reached, "ended": step.ended, "pid": pid, "start": start}
+        proc = read_proc(step.pid) if step.pid else None
+        known = {"ended": step.ended, "exit": to_builtins(step.exit)}
+        if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
+            return {**known, "attempt": step.attempt, "pid": proc.pid, "start": proc.start}
+        unrecorded = step.attempt + (step.exit is not None or step.pid > 0)
+        wanted = (handle.run, name, str(unrecorded))
+        leaders = [
+            proc
+            for proc in ({} if step.ended else scan()).values()
+            if proc.pid == proc.sid and identity(proc.pid, self._home) == wanted
+        ]
+        oldest = min(leaders, key=lambda proc: proc.start, default=None)
+        if oldest is None:
+            return {**known, "attempt": step.attempt, "pid": 0, "start": 0}
+        return {
+            "ended": False,
+            "exit": None,
+            "attempt": unrecorded,
+            "pid": oldest.pid,
+            "start": oldest.start,
+        }
 
     def close(self, *, final: bool) -> None:
         """Hang up; a final close also ends the shim, unless something still runs."""

@@ -101,8 +101,8 @@ class ShimLink:
                     self._on_event(message)
                 elif (future := self._waiting.pop(message["id"], None)) is not None:
                     _settle(future, message)
-        except OSError:
-            pass  # The other end died: told below.
+        except (OSError, ValueError):
+            pass  # The other end died, or is no shim: told below.
         with self._lock:
             lost, self._closed = not self._closed, True
             self._sock.close()

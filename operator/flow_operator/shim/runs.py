@@ -110,7 +110,13 @@ class Run:
         self.labels = dict(labels)
         self.seq = 0
         self.steps = [Step() for _ in range(count)]
-        self.pipes = [Pipe.fresh() for _ in range(count - 1)]
+        self.pipes: list[Pipe] = []
+        try:
+            for _ in range(count - 1):
+                self.pipes.append(Pipe.fresh())
+        except OSError:
+            self.close()
+            raise
 
     def launch(
         self, index: int, attempt: int, spec: Mapping[str, Any], env: dict[str, str]
@@ -163,8 +169,10 @@ class Run:
             step.pidfd = os.pidfd_open(pid) if pid else -1
         except OSError:
             step.pidfd = -1
-        # The descriptor first, then the check: from then on the pid cannot become another's.
-        if step.pidfd < 0 or start_time(pid) != step.start:
+        # The descriptor first, then the check: it then is the process that we mean.
+        if pid == 0 and process["exit"] is not None:
+            step.exit = {"code": None, "signal": None, "detail": "", **process["exit"]}
+        elif step.pidfd < 0 or start_time(pid) != step.start:
             step.left("ExitUnknown", None, None, "ended while no shim was watching")
 
     def _hold_again(self, index: int, writer: Mapping[str, Any], reader: Mapping[str, Any]) -> None:

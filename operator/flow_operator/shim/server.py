@@ -101,7 +101,10 @@ class Shim:
     # --- connections ---------------------------------------------------------------------
 
     def _accept(self, listener: socket.socket, _: int) -> None:
-        sock, _address = listener.accept()
+        try:
+            sock, _address = listener.accept()
+        except OSError:
+            return  # No descriptor is left, or the caller has gone: who calls will call again.
         sock.setblocking(False)  # noqa: FBT003 - the name of the method tells
         raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
         _pid, uid, _gid = _PEER.unpack(raw)
@@ -124,10 +127,13 @@ class Shim:
                     self._answer(message, client)
         except BlockingIOError:
             pass
-        except OSError:
-            self._drop(client)
+        except (OSError, ValueError):
+            self._drop(client)  # It has gone, or speaks no language of ours.
 
-    def _answer(self, message: dict[str, Any], client: Client) -> None:
+    def _answer(self, message: Any, client: Client) -> None:
+        if not isinstance(message, dict):
+            self._drop(client)
+            return
         number = message.get("id")
         try:
             reply = {"id": number, "ok": self._ops[message["op"]](message, client)}

@@ -96,5 +96,6 @@ def _find(program: str, env: Mapping[str, str]) -> str:
 
 
 def _set_hard_limit(pid: int, limit: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    # It may have ended already, or be a program that runs as somebody else.
+    with contextlib.suppress(OSError):
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, limit))

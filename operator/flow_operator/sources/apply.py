@@ -68,6 +68,9 @@ class Apply:
         for file in look.files.values():
             if file.error:
                 self._fail(file.name, file.error)
+            elif self._emptied(file):
+                said = f"{file.name}: it is empty; its flows go on. Remove the file to remove them"
+                self._fail(file.name, said)
 
     def run(self) -> Applied:
         """Do everything; a file that cannot be applied changes nothing."""
@@ -77,7 +80,7 @@ class Apply:
         pruned, vanished, held = self._prune_vanished(claims)
         records = {
             file.name: FileRecord(file.sha256, tuple(m.flow.flow_id for m in file.manifests))
-            if file.error is None
+            if file.error is None and not self._emptied(file)
             else self._known.get(file.name, FileRecord("", ()))
             for file in self._look.files.values()
         }
@@ -85,6 +88,11 @@ class Apply:
             # What is not there now may come back: its file is remembered as it was.
             records = {**self._known, **records}
         return Applied(records, self._errors, vanished, held, pruned)
+
+    def _emptied(self, file: ManifestFile) -> bool:
+        """Whether a file that held flows holds nothing: an editor on a full disk leaves that."""
+        known = self._known.get(file.name)
+        return not file.manifests and known is not None and bool(known.flows)
 
     def _fail(self, file: str, message: str) -> None:
         self._errors.setdefault(file, []).append(message)
@@ -178,7 +186,7 @@ class Apply:
 
     def _lost(self, flow: StoredFlow) -> bool:
         file = self._look.files.get(flow.origin.file or "")
-        return file is None or file.error is None
+        return file is None or (file.error is None and not self._emptied(file))
 
     def _why_held(self, vanished: int, owned: int) -> str | None:
         if self._prune == "never":

@@ -134,8 +134,12 @@ class FolderSource:
             if self._hint.wait(timeout) and self._closed.wait(DEBOUNCE):
                 return
             self._hint.clear()
-            self._watch()
-            self.scan()
+            try:
+                self._watch()
+                self.scan()
+            except Exception:
+                # A mistake of ours must not end the watching.
+                log.exception("cannot look at the folder; will try again")
 
     def _changed_elsewhere(self, flow_ids: Iterable[str]) -> None:
         """Look again when somebody else has changed a flow that a file holds."""

@@ -86,13 +86,13 @@ class Scanner:
         try:
             trouble = distrust(self._folder)
             names = [] if trouble else sorted(self._names())
-        except OSError as error:
-            trouble, names = f"cannot read {self._folder}: {error.strerror}", []
+            root = self._resolved_root()
+        except (OSError, RuntimeError) as error:
+            trouble = f"cannot read {self._folder}: {getattr(error, 'strerror', None) or error}"
         if trouble:
             return Look({}, trouble)
         files: dict[str, ManifestFile] = {}
         unsettled = False
-        root = self._resolved_root()
         for name in names:
             try:
                 files[name] = self._file(name, root)
@@ -102,8 +102,11 @@ class Scanner:
                     files[name] = self._known[name][1]
             except FileNotFoundError:
                 unsettled = True  # Renamed under our eyes: look again.
-            except OSError as error:
-                files[name] = self._broken(name, f"cannot read it: {error.strerror}")
+            except (OSError, RuntimeError, ValueError) as error:
+                # RuntimeError: a link that leads to itself; ValueError: a name that is no text.
+                why = getattr(error, "strerror", None) or str(error)
+                broken = self._broken(ascii(name)[1:-1], f"cannot read it: {why}")
+                files[broken.name] = broken
         self._known = {name: self._known[name] for name in files if name in self._known}
         self._first_seen = {n: seen for n, seen in self._first_seen.items() if n in names}
         return Look(files, None, unsettled)

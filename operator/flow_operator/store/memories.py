@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 import structlog
 
+from flow_operator.errors import StorageError
 from flow_operator.memory import FlowMemory, decode_memory, encode_memory
 from flow_operator.settings import Layout
 from flow_operator.store.files import remove_temporaries, storage_errors, write_quietly
@@ -22,6 +23,7 @@ class Memories:
     def __init__(self, layout: Layout) -> None:
         self._directory = layout.runs
         self._known: dict[str, FlowMemory] = {}
+        self._unwritten: set[str] = set()
 
     def recover(self) -> None:
         """Read all files; one that cannot be read is set aside."""
@@ -44,18 +46,36 @@ class Memories:
         return self._known.get(flow_id, _NOTHING)
 
     def put(self, flow_id: str, memory: FlowMemory) -> None:
-        """Remember.
+        """Remember what must be in the file before anything else happens.
 
         Raises:
             StorageError: the earlier memory stands.
         """
-        if self._known.get(flow_id) == memory:
+        if self._known.get(flow_id) == memory and flow_id not in self._unwritten:
             return
+        self._directory.mkdir(mode=0o700, exist_ok=True)
         write_quietly(self._directory / f"{flow_id}.json", encode_memory(memory))
         self._known[flow_id] = memory
+        self._unwritten.discard(flow_id)
+
+    def keep(self, flow_id: str, memory: FlowMemory) -> bool:
+        """Remember what has happened already; returns whether it is in the file.
+
+        A full disk must not make us forget a backoff or a deadline: what could not be written
+        holds all the same, and is written with the next change.
+        """
+        try:
+            self.put(flow_id, memory)
+        except (OSError, StorageError) as error:
+            self._known[flow_id] = memory
+            self._unwritten.add(flow_id)
+            log.warning("run record is not written", flow_id=flow_id, error=str(error))
+            return False
+        return True
 
     def drop(self, flow_id: str) -> None:
         """Forget a flow."""
+        self._unwritten.discard(flow_id)
         if self._known.pop(flow_id, None) is not None:
             with storage_errors(f"cannot remove the run record of {flow_id}"):
                 (self._directory / f"{flow_id}.json").unlink(missing_ok=True)

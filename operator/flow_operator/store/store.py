@@ -282,6 +282,11 @@ class Store:
             StorageError: the directory cannot be read or written.
         """
         with storage_errors(f"cannot open {self._directory}"):
+            if self._marker.exists() and not self._directory.is_dir():
+                raise FlowError(
+                    f"{self._directory} is missing, though {self._marker.parent} was in use: bring "
+                    f"it back, or remove {self._marker} to begin anew"
+                )
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_format()
             remove_temporaries(self._directory)
