@@ -22,7 +22,7 @@ def event_reasons(flowd: Flowd, flow_id: str) -> list[str]:
 
 
 def test_a_step_that_ignores_term_is_killed_at_the_deadline(flowd: Flowd) -> None:
-    """Row 10: the drain times out, then TERM to all, then KILL; told as Forced."""
+    """The drain times out, then TERM to all, then KILL; told as Forced."""
     flowd.create(make_document("deaf", DEAF, stop={"timeout": "300ms"}))
     eventually(lambda: _assert(len(processes_of(flowd.data)) >= 2))  # its loop: the trap is set
     begun = time.monotonic()
@@ -34,7 +34,7 @@ def test_a_step_that_ignores_term_is_killed_at_the_deadline(flowd: Flowd) -> Non
 
 
 def test_a_drain_that_never_ends_is_terminated(flowd: Flowd) -> None:
-    """Row 23: a step that ignores the end of its input is told to end at the deadline."""
+    """A step that ignores the end of its input is told to end at the deadline."""
     flowd.create(
         make_document("endless", "exec sleep 1000", "exec sleep 1000", stop={"timeout": "300ms"})
     )
@@ -45,7 +45,7 @@ def test_a_drain_that_never_ends_is_terminated(flowd: Flowd) -> None:
 
 
 def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
-    """Rows 11 and 12: the leader has ended, what it left is named until it is gone."""
+    """The leader has ended, what it left is named until it is gone."""
     escaped = "setsid sh -c \"trap '' TERM; while :; do sleep 0.05; done\" & exec sleep 1000"
     flowd.create(make_document("escape", escaped, stop={"timeout": "1s"}))
     flowd.await_status("escape", "running")
@@ -66,7 +66,7 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
 
 
 def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
-    """Row 22: thawed first; not one record of the full pipes is lost."""
+    """Thawed first; not one record of the full pipes is lost."""
     steps = (program("count"), "sleep 1; exec cat", program("store"))
     flowd.create(make_document("full", *steps))
     flowd.await_status("full", "running")
@@ -100,7 +100,7 @@ def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) 
 
 
 def test_backoff_goes_on_over_a_kill_of_the_operator(flowd: Flowd) -> None:
-    """Row 14: a crash loop waits as long as it would have without the kill."""
+    """A crash loop waits as long as it would have without the kill."""
     backoff = {"initial": "1h", "max": "2h", "jitter": 0}
     flowd.create(make_document("loop", "exit 1", restart={"backoff": backoff}))
     status = flowd.await_status("loop", "backoff")

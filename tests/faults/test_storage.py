@@ -38,7 +38,7 @@ def fill(path: Path) -> None:
 
 @needs_mount
 def test_a_full_disk_refuses_writes_and_heals(small: Path) -> None:
-    """Row 8: 507, the old configuration stands, the flow runs on; with space it works again."""
+    """507, the old configuration stands, the flow runs on; with space it works again."""
     flowd = Flowd(small)
     flowd.log = small.parent / "flowd.log"
     try:
