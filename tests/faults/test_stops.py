@@ -86,7 +86,7 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
 
 def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) -> None:
     """A middle step that dies while draining is started again as long as it has input."""
-    once = "[ -e $FLOW_DATA/once ] && exec cat; touch $FLOW_DATA/once; sleep 0.3; exit 9"
+    once = "[ -e $FLOW_DATA/once ] && exec cat; touch $FLOW_DATA/once; sleep 3; exit 9"
     flowd.create(make_document("twice", "seq 1 5000; exec sleep 1000", once, program("store")))
     flowd.await_status("twice", "running")
 
