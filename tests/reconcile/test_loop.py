@@ -11,9 +11,11 @@ import pytest
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import Controller
+from flow_operator.memory import decode_memory
 from flow_operator.model.status import FlowStatus
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
+from flow_operator.runners.base import Launch
 from flow_operator.runners.fake import FakeRunner, FakeWorld
 from flow_operator.settings import Layout
 from flow_operator.store import Desired, Memories, Store
@@ -294,3 +296,19 @@ def test_an_unreadable_flow_is_told_and_left_alone(root: Path, world: FakeWorld)
 
 def _assert(condition: bool) -> None:
     assert condition
+
+
+def test_a_launch_is_in_the_file_before_it_is_made(loop: Loop, root: Path) -> None:
+    """Whoever comes after a killed operator finds what it was about to start."""
+    found: list[bool] = []
+    launch = loop.runner.launch
+
+    def watched(wanted: Launch) -> None:
+        kept = decode_memory((root / "runs" / "a.json").read_bytes())
+        found.append(kept.runs[0].run == wanted.run)
+        launch(wanted)
+
+    loop.runner.launch = watched
+    loop.create("a", "forever")
+    loop.reach("a", "running")
+    assert found == [True]

@@ -292,7 +292,7 @@ def test_a_missing_flow_is_absent(root):
 def test_what_was_accepted_is_read_back_however_deep_the_bookkeeping_makes_it(root):
     """The guard is for what others wrote: a stored document also holds what its file last held."""
     deep: object = "x"
-    for _ in range(26):
+    for _ in range(28):
         deep = [deep]
     document = make_document("a")
     document["metadata"] = {"annotations": {"deep": deep}}
