@@ -58,7 +58,9 @@ class Operator:
         memories.recover()
         board = Board(clock)
         work = WorkQueue(clock)
-        self._runners: Mapping[str, Runner] = {"process": ProcessRunner(layout)}
+        self._runners: Mapping[str, Runner] = {
+            "process": ProcessRunner(layout, cgroups=settings.cgroups == "auto")
+        }
         self._prober = Prober(clock, work.add, self._runners["process"].check)
         reconciler = Reconciler(
             store=self._store,
@@ -221,6 +223,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--insecure", action="store_true", help="serve beyond this machine without asking who calls"
     )
+    parser.add_argument(
+        "--cgroups",
+        choices=("auto", "off"),
+        default="auto",
+        help="auto keeps each run in a cgroup of its own where this process may make one",
+    )
     parser.add_argument("--version", action="version", version=f"flowd {__version__}")
     return parser
 
@@ -263,6 +271,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         log_format=options.log_format,
         prune=options.prune,
         insecure=options.insecure,
+        cgroups=options.cgroups,
     )
 
 

@@ -127,6 +127,7 @@ class Settings:
         prune: whether flows whose file has gone are removed: ``auto`` holds back when so much
             goes at once that it looks like an accident.
         insecure: serve beyond this machine although nobody is asked who they are.
+        cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
 
     layout: Layout
@@ -136,3 +137,4 @@ class Settings:
     log_format: Literal["text", "json"] = "text"
     prune: Literal["auto", "always", "never"] = "auto"
     insecure: bool = False
+    cgroups: Literal["auto", "off"] = "auto"

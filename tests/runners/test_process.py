@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from flow_operator.errors import TerminalError
+from flow_operator.runners import groups
 from flow_operator.runners.base import Handle, Launch, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc
@@ -20,9 +21,12 @@ from flow_operator.settings import Layout
 from runners.contract import FOREVER, RunnerContract, launch
 from support import alive, always_for, eventually, make_manifest, processes_of
 
+COUNTING = "sh -c 'while :; do echo tick; sleep 0.01; done'"
+
 
 class TestProcessRunner(RunnerContract):
     runner_class = ProcessRunner
+    cgroups = False
 
     @pytest.fixture(autouse=True)
     def _data(self, root: Path) -> Iterator[None]:
@@ -30,18 +34,19 @@ class TestProcessRunner(RunnerContract):
         self.heard: list[str] = []
         self.runners: list[ProcessRunner] = []
         yield
-        last = ProcessRunner(self.layout)
+        last = ProcessRunner(self.layout, cgroups=self.cgroups)
         last.start(lambda _flow_id: None)
         for flow_id in last.flow_ids():
             for instance in last.observe(flow_id):
                 last.sweep(instance.run, "SIGKILL")
                 self.await_gone(last, instance.run, flow_id)
+                last.forget(instance.run)
         last.close(final=True)
         assert processes_of(root) == []
 
     @contextmanager
     def connect(self) -> Iterator[Runner]:
-        runner = ProcessRunner(self.layout)
+        runner = ProcessRunner(self.layout, cgroups=self.cgroups)
         runner.start(self.heard.append)
         self.runners.append(runner)
         yield runner
@@ -215,16 +220,29 @@ class TestProcessRunner(RunnerContract):
         assert not alive(pid)
 
     def test_freeze_stops_children_too_and_is_put_right(self, runner: Runner) -> None:
-        """Every process is seen stopped; somebody's SIGCONT is undone by the next freeze."""
-        self.run(runner, "sleep 1000 & sleep 1001 & wait")
+        """Every process stands still; somebody's SIGCONT is undone by the next freeze."""
+        self.run(runner, COUNTING + " & " + COUNTING + " & wait")
         eventually(lambda: _assert(len(processes_of(self.layout.root)) == 3))
+        log = self.layout.log_file("demo", 0, "s0")
+        eventually(lambda: _assert(log.stat().st_size > 0))
         runner.freeze("r1")
         self.await_frozen(runner, frozen=True)
-        pids = processes_of(self.layout.root)
-        assert {read_proc(pid).state for pid in pids} == {"T"}
-        os.kill(pids[-1], signal.SIGCONT)
+        size = log.stat().st_size
+        always_for(0.2, lambda: _assert(log.stat().st_size == size))
+        for pid in processes_of(self.layout.root):
+            os.kill(pid, signal.SIGCONT)
         runner.freeze("r1")
-        eventually(lambda: _assert({read_proc(pid).state for pid in pids} == {"T"}))
+        self.await_frozen(runner, frozen=True)
+
+        def still() -> None:
+            size = log.stat().st_size
+            always_for(0.1, lambda: _assert(log.stat().st_size == size))
+
+        eventually(still)
+        runner.thaw("r1")
+        self.await_frozen(runner, frozen=False)
+        size = log.stat().st_size
+        eventually(lambda: _assert(log.stat().st_size > size))
 
     # --- never somebody else's -----------------------------------------------------------
 
@@ -291,6 +309,93 @@ class TestProcessRunner(RunnerContract):
 
         eventually(all_seen)
         assert time.monotonic() - begun < 15
+
+
+class TestProcessRunnerInCgroups(TestProcessRunner):
+    cgroups = True
+
+    @pytest.fixture(autouse=True)
+    def _groups(self, _data: None) -> None:
+        with self.connect() as runner:
+            self.run(runner, "exit 0")
+            if self.group(runner) is None:
+                pytest.skip("needs a cgroup v2 group that we may write")
+            runner.sweep("r1", "SIGKILL")
+            self.await_gone(runner, "r1")
+            runner.forget("r1")
+
+    def group(self, runner: Runner) -> Path | None:
+        path = runner._runs["r1"].state["group"]
+        return Path(path) if path else None
+
+    def members(self, runner: Runner) -> frozenset[int]:
+        group = self.group(runner)
+        assert group is not None
+        return groups.members(str(group))
+
+    def test_nobody_leaves_a_group(self, runner: Runner) -> None:
+        """Another session, another parent and an empty environment do not hide a process."""
+        self.run(runner, "env -i setsid sleep 1235 & env -i setsid sleep 1236 & exit 0")
+        self.await_exit(runner)
+        runner.sweep("r1", None)
+
+        def named() -> None:
+            survivors = self.one(runner).survivors
+            assert set(survivors) == self.members(runner)
+            assert len(survivors) == 2
+
+        eventually(named)
+        pids = self.members(runner)
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        assert not any(map(alive, pids))
+
+    def test_what_forks_all_the_time_is_killed_at_once(self, runner: Runner) -> None:
+        """A process whose pid is another one at each look is killed by its group."""
+        runs_away = "import os\nwhile True:\n if os.fork(): os._exit(0)"
+        self.run(runner, f"exec python3 -c '{runs_away}'")
+        self.await_exit(runner)
+        eventually(lambda: _assert(bool(self.members(runner))))
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        assert not self.members(runner)
+
+    def test_somebodys_continue_does_not_thaw(self, runner: Runner) -> None:
+        """A frozen group stands still whoever sends SIGCONT."""
+        self.run(runner, COUNTING)
+        log = self.layout.log_file("demo", 0, "s0")
+        eventually(lambda: _assert(log.stat().st_size > 0))
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        size = log.stat().st_size
+        for pid in processes_of(self.layout.root):
+            os.kill(pid, signal.SIGCONT)
+        always_for(0.2, lambda: _assert(log.stat().st_size == size))
+        runner.thaw("r1")
+        eventually(lambda: _assert(log.stat().st_size > size))
+
+    def test_a_group_outlives_its_shim_and_goes_with_its_run(self, runner: Runner) -> None:
+        """The next shim finds it by its members, and leaves nothing behind."""
+        self.run(runner, FOREVER, "cat")
+        group = self.group(runner)
+        assert group is not None
+        os.kill(self.runners[-1]._shim_pid, signal.SIGKILL)
+
+        def taken_over() -> None:
+            assert runner._runs["r1"].state["seq"][1] <= 2
+            assert self.group(runner) == group
+            assert self.members(runner) == set(processes_of(self.layout.root))
+
+        eventually(taken_over)
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        with self.connect() as other:
+            assert self.one(other).frozen
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        runner.forget("r1")
+        assert not group.exists()
+        assert group.parent.exists()
 
 
 def _assert(condition: bool) -> None:

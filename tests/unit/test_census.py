@@ -37,7 +37,7 @@ class World:
 
     def run(self, job: Job) -> None:
         census = Census(
-            "/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore
+            "/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore, _ignore
         )
         try:
             census.want("r", job)
@@ -49,7 +49,7 @@ class World:
         assert self.done
 
 
-def _ignore(_run: str, _pids: tuple[int, ...]) -> None:
+def _ignore(_run: str, _what: object) -> None:
     pass
 
 

@@ -13,6 +13,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+import structlog
+
+from flow_operator.errors import RunnerError
+from flow_operator.runners import groups
 from flow_operator.runners.procfs import (
     STOPPED_STATES,
     Proc,
@@ -34,6 +38,8 @@ _WORTH_TELLING = 0.2
 _EMPTY_PASSES = 2
 """A process that forks while it is being looked for shows in the second pass at the latest."""
 
+log = structlog.get_logger("census")
+
 
 @dataclass(slots=True)
 class Job:
@@ -41,6 +47,7 @@ class Job:
 
     Attributes:
         leaders: pid -> start time of the run's steps; their sessions belong to the run.
+        group: the run's cgroup, if it has one: all in it belong to the run.
         number: the signal that a sweep sends, once, to everything it finds.
         signalled: what was sent its signal, by pid and start time.
     """
@@ -48,6 +55,7 @@ class Job:
     kind: Kind
     leaders: Mapping[int, int]
     number: signal.Signals | None = None
+    group: str | None = None
     empty: int = 0
     seen: tuple[int, ...] = ()
     signalled: set[tuple[int, int]] = field(default_factory=set)
@@ -85,6 +93,7 @@ def _still_held(procs: list[Proc], job: Job) -> list[Proc]:
 
 Done = Callable[[str, Kind], None]
 Seen = Callable[[str, tuple[int, ...]], None]
+Change = Callable[[str, Literal["kill", "freeze", "thaw"]], None]
 
 
 class Census:
@@ -95,12 +104,19 @@ class Census:
         shim_pid: tells the present shim's pid, to which orphans of its children fall.
         on_done: called when a job's end was seen.
         on_survivors: called when the processes that a sweep finds have changed.
+        change: kills, freezes or thaws the cgroup of a run.
     """
 
     def __init__(
-        self, home: str, shim_pid: Callable[[], int], on_done: Done, on_survivors: Seen
+        self,
+        home: str,
+        shim_pid: Callable[[], int],
+        on_done: Done,
+        on_survivors: Seen,
+        change: Change,
     ) -> None:
         self._shim_pid = shim_pid
+        self._change = change
         self._on_done = on_done
         self._on_survivors = on_survivors
         self._jobs: dict[str, Job] = {}
@@ -144,8 +160,13 @@ class Census:
                 delay = _FIRST_DELAY if self._fresh else min(delay * 2, _LAST_DELAY)
                 self._fresh = False
                 jobs = dict(self._jobs)
-            if self._pass(jobs):
-                delay = _FIRST_DELAY
+            try:
+                if self._pass(jobs):
+                    delay = _FIRST_DELAY
+            except (OSError, RunnerError) as error:
+                # What cannot be looked at is not gone. It has to be looked at again.
+                log.warning("cannot look at every process", error=str(error))
+                delay = _LAST_DELAY
 
     def _pass(self, jobs: Mapping[str, Job]) -> bool:
         """One look at everything; returns whether any job came nearer to its end."""
@@ -159,6 +180,8 @@ class Census:
 
     def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:
         roots = self._index.runs(procs)
+        for run, job in jobs.items():
+            roots |= dict.fromkeys(groups.members(job.group) if job.group else (), run)
         leaders = {pid: (run, job) for run, job in jobs.items() for pid in job.leaders}
         shim = self._shim_pid()
         for proc in procs.values():
@@ -171,24 +194,56 @@ class Census:
                     roots[proc.pid] = run
         members: dict[str, list[int]] = {}
         for pid, run in with_descendants(procs, roots).items():
-            members.setdefault(run, []).append(pid)
+            if pid in procs:
+                members.setdefault(run, []).append(pid)
         return members
 
     def _serve(self, run: str, job: Job, mine: list[Proc]) -> bool:
-        if job.kind == "sweep":
-            return self._sweep(run, job, mine)
-        wrong = _still_going(mine) if job.kind == "freeze" else _still_held(mine, job)
-        for proc in wrong:
-            send_signal(proc, signal.SIGSTOP if job.kind == "freeze" else signal.SIGCONT)
-        return not wrong and self._finish(run, job)
+        match job.kind:
+            case "sweep":
+                return self._sweep(run, job, mine)
+            case "freeze":
+                return self._hold(run, job, mine) and self._finish(run, job)
+            case "thaw":
+                return self._let_go(run, job, mine) and self._finish(run, job)
+
+    def _hold(self, run: str, job: Job, mine: list[Proc]) -> bool:
+        """Stop all of a run; returns whether all were seen to stand still.
+
+        In a group the kernel holds everybody, whoever sends SIGCONT. Others are sent SIGSTOP.
+        """
+        held: frozenset[int] = frozenset()
+        if job.group:
+            self._change(run, "freeze")
+            if not groups.frozen(job.group):
+                return False
+            held = groups.members(job.group)
+        going = [proc for proc in _still_going(mine) if proc.pid not in held]
+        for proc in going:
+            send_signal(proc, signal.SIGSTOP)
+        return not going
+
+    def _let_go(self, run: str, job: Job, mine: list[Proc]) -> bool:
+        """Undo :meth:`_hold`; returns whether all were seen to go on."""
+        if job.group:
+            self._change(run, "thaw")
+            if groups.frozen(job.group):
+                return False
+        held = _still_held(mine, job)
+        for proc in held:
+            send_signal(proc, signal.SIGCONT)
+        return not held
 
     def _sweep(self, run: str, job: Job, mine: list[Proc]) -> bool:
+        populated = job.group is not None and groups.populated(job.group)
+        if populated and job.number == signal.SIGKILL:
+            self._change(run, "kill")
         for proc in mine:
             if job.number is not None and (proc.pid, proc.start) not in job.signalled:
-                job.signalled.add((proc.pid, proc.start))
                 send_signal(proc, job.number)
+                job.signalled.add((proc.pid, proc.start))
         pids = tuple(sorted(proc.pid for proc in mine))
-        job.empty = 0 if pids else job.empty + 1
+        job.empty = 0 if pids or populated else job.empty + 1
         if job.empty >= _EMPTY_PASSES:
             return self._finish(run, job)
         if pids != job.seen:

@@ -21,6 +21,7 @@ from msgspec import to_builtins
 from flow_operator.backoff import retry_transient
 from flow_operator.errors import RetryableError, RunnerError, TerminalError
 from flow_operator.model.flow import Step
+from flow_operator.runners import groups
 from flow_operator.runners.base import (
     Capabilities,
     CheckResult,
@@ -74,10 +75,12 @@ class ProcessRunner:
 
     Args:
         layout: where logs, work directories and the shim's socket are.
+        cgroups: whether to use them where they can be used.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, *, cgroups: bool = True) -> None:
         self._layout = layout
+        self._hello = {"env": _base_environment(), "cgroups": cgroups}
         self._home = str(layout.root)
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
@@ -90,11 +93,6 @@ class ProcessRunner:
         self._census: Census | None = None
         self._closed = False
         self._closing = threading.Event()
-        self._base_env = {
-            key: value
-            for key, value in os.environ.items()
-            if not key.startswith(_PRIVATE) and key.lower() != "app_url"
-        }
 
     @property
     def capabilities(self) -> Capabilities:
@@ -108,7 +106,11 @@ class ProcessRunner:
         self._notify = notify
         retry_transient(lambda: self._join(()), self._closing)
         self._census = Census(
-            self._home, lambda: self._shim_pid, self._job_done, self._survivors_seen
+            self._home,
+            lambda: self._shim_pid,
+            self._job_done,
+            self._survivors_seen,
+            lambda run, what: self._call("group", run=run, what=what),
         )
 
     def _join(self, handles: Iterable[Handle]) -> None:
@@ -123,16 +125,14 @@ class ProcessRunner:
         """
         link = ShimLink(self._layout.root, self._event, self._lost)
         try:
-            hello = link.call("hello", env=self._base_env)
+            hello = link.call("hello", **self._hello)
             if hello["version"] != protocol.VERSION:
                 raise TerminalError(
                     f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, "
                     f"this operator {protocol.VERSION}: stop the flows with the operator that "
                     "started it"
                 )
-            for state in hello["runs"]:
-                self._took(state)
-            self._adopt(link, handles, {state["run"] for state in hello["runs"]})
+            self._adopt(link, handles, self._told(hello))
         except RunnerError:
             link.close()
             raise
@@ -185,10 +185,15 @@ class ProcessRunner:
             link = self._link
             if link is None:
                 raise RetryableError("the shim is away")
-            known = {state["run"] for state in link.call("hello", env=self._base_env)["runs"]}
-            self._adopt(link, listed, known)
+            self._adopt(link, listed, self._told(link.call("hello", **self._hello)))
 
         retry_transient(adopt, self._closing)
+
+    def _told(self, hello: dict[str, Any]) -> set[str]:
+        """Take over what the shim says it runs; returns the run ids."""
+        for state in hello["runs"]:
+            self._took(state)
+        return {state["run"] for state in hello["runs"]}
 
     def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: set[str]) -> None:
         for handle in handles:
@@ -386,7 +391,7 @@ class ProcessRunner:
             run = self._runs.get(name)
             if run is None or (kind == "sweep" and run.gone):
                 return
-            job = Job(kind, dict(run.leaders), number)
+            job = Job(kind, dict(run.leaders), number, run.state["group"])
         assert self._census is not None  # noqa: S101 - start() comes first
         self._census.want(name, job)
 
@@ -415,11 +420,14 @@ class ProcessRunner:
                 for name in self._by_flow.get(flow_id, ())
             }
         in_flight = self._call("usage", runs=list(states))
-        return {
-            name: tuple(map(_usage, steps, in_flight[name]))
-            for name, steps in states.items()
-            if name in in_flight
-        }
+        try:
+            return {
+                name: tuple(map(_usage, steps, in_flight[name]))
+                for name, steps in states.items()
+                if name in in_flight
+            }
+        except OSError as error:
+            raise RetryableError(f"cannot look at processes: {error}") from error
 
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
@@ -468,6 +476,14 @@ class ProcessRunner:
             "log": str(log),
             "nofile": step.resources.limits.open_files,
         }
+
+
+def _base_environment() -> dict[str, str]:
+    return {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(_PRIVATE) and key.lower() != "app_url"
+    }
 
 
 def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
@@ -522,6 +538,8 @@ def _unquoted(value: str) -> str:
 
 def _all_stopped(state: dict[str, Any]) -> bool:
     """Whether a run that an earlier operator left was paused by it: its leaders tell."""
+    if state["group"] and groups.frozen(state["group"]):
+        return True
     procs = [read_proc(step["pid"]) for step in state["steps"] if step["pid"]]
     return bool(procs) and all(proc and proc.state in STOPPED_STATES for proc in procs)
 

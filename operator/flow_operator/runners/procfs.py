@@ -41,11 +41,15 @@ class Proc(NamedTuple):
 
 
 def read_proc(pid: int) -> Proc | None:
-    """One process, or None if there is none of that pid."""
+    """One process, or None if there is none of that pid.
+
+    Raises:
+        OSError: it could not be looked at, which says nothing about it: no descriptor was left.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             fields = file.read(1024).rpartition(b") ")[2].split()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     # Field 3 of proc(5) is index 0 here.
     return Proc(
@@ -60,7 +64,11 @@ def read_proc(pid: int) -> Proc | None:
 
 
 def scan() -> dict[int, Proc]:
-    """Every process that is not a zombie."""
+    """Every process that is not a zombie.
+
+    Raises:
+        OSError: not all could be looked at.
+    """
     found: dict[int, Proc] = {}
     for name in os.listdir("/proc"):
         if name.isdigit():
@@ -71,11 +79,15 @@ def scan() -> dict[int, Proc]:
 
 
 def environment(pid: int) -> bytes:
-    """The environment that a process was started with; empty if it may not be read."""
+    """The environment that a process was started with; empty if it may not be read.
+
+    Raises:
+        OSError: it could not be looked at, which says nothing about it.
+    """
     try:
         with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
             return file.read()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return b""
 
 
@@ -167,10 +179,14 @@ def _children(pid: int) -> Iterable[int]:
 
 
 def send_signal(proc: Proc, number: signal.Signals) -> None:
-    """Signal exactly that process: one that has its pid but another start time is never hit."""
+    """Signal exactly that process: one that has its pid but another start time is never hit.
+
+    Raises:
+        OSError: it could not be told which process has the pid; nothing was sent.
+    """
     try:
         descriptor = os.pidfd_open(proc.pid)
-    except OSError:
+    except ProcessLookupError:
         return
     try:
         now = read_proc(proc.pid)

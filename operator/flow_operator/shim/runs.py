@@ -13,6 +13,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from flow_operator.shim import cgroups
+from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.spawn import SpawnError, spawn
 
 _INT = struct.calcsize("i")
@@ -103,12 +105,17 @@ class Step:
 
 
 class Run:
-    """One instance of a flow: its steps and the pipes that join them."""
+    """One instance of a flow: its steps and the pipes that join them.
+
+    Attributes:
+        group: the directory of its cgroup, if it has one.
+    """
 
     def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
         self.run = run
         self.labels = dict(labels)
         self.seq = 0
+        self.group: str | None = None
         self.steps = [Step() for _ in range(count)]
         self.pipes: list[Pipe] = []
         try:
@@ -119,7 +126,12 @@ class Run:
             raise
 
     def launch(
-        self, index: int, attempt: int, spec: Mapping[str, Any], env: dict[str, str]
+        self,
+        index: int,
+        attempt: int,
+        spec: Mapping[str, Any],
+        env: dict[str, str],
+        groups: Cgroups | None,
     ) -> bool:
         """Start a step unless it was already; returns whether there is a new process.
 
@@ -132,12 +144,20 @@ class Run:
         step.exit = None
         step.pid = 0
         try:
-            step.pid = self._spawn(index, spec, env)
+            with self._group(groups, f"{index}.{attempt}"):
+                step.pid = self._spawn(index, spec, env)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
         step.start = start_time(step.pid)
         return True
+
+    def _group(
+        self, groups: Cgroups | None, leaf: str
+    ) -> contextlib.AbstractContextManager[str | None]:
+        if groups is None or self.group is None:
+            return contextlib.nullcontext()
+        return groups.inside(self.group, leaf)
 
     def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> int:
         log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -153,6 +173,8 @@ class Run:
 
     def adopt(self, known: list[dict[str, Any]]) -> None:
         """Take over processes that another shim started: pipes through /proc, exits by pidfd."""
+        places = (cgroups.group_of(process["pid"], self.run) for process in known)
+        self.group = next(filter(None, places), None)
         for index, (step, process) in enumerate(zip(self.steps, known, strict=True)):
             step.attempt = process["attempt"]
             self._take(step, process)
@@ -209,10 +231,12 @@ class Run:
                     _signal_leader(step, number)
 
     def close(self) -> None:
-        """Give the pipes back."""
+        """Give the pipes and the group back."""
         for pipe in self.pipes:
             pipe.close_read()
             pipe.close_write()
+        if self.group is not None:
+            cgroups.remove(self.group)
 
     @property
     def alive(self) -> bool:
@@ -230,6 +254,7 @@ class Run:
             "run": self.run,
             "seq": [_EPOCH, self.seq],
             "labels": self.labels,
+            "group": self.group,
             "steps": [
                 {
                     "attempt": step.attempt,

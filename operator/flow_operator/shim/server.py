@@ -16,7 +16,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flow_operator.shim import protocol
+from flow_operator.shim import cgroups, protocol
+from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.runs import Run, Step, exit_of, signal_number
 from flow_operator.shim.spawn import SpawnError, raise_own_limit, spawn
 
@@ -55,6 +56,7 @@ class Shim:
         self._children: dict[int, tuple[str, int]] = {}
         self._checks: dict[int, str] = {}
         self._base: dict[str, str] = {}
+        self._groups: Cgroups | None = None
         self._clients: set[Client] = set()
         self._selector = selectors.DefaultSelector()
         self._running = True
@@ -66,6 +68,7 @@ class Shim:
             "adopt": self._adopt,
             "end": self._end,
             "signal": self._signal,
+            "group": self._group,
             "forget": self._forget,
             "usage": self._usage,
             "check": self._check,
@@ -84,6 +87,8 @@ class Shim:
                 key.data(key.fileobj, mask)
             self._end_when_idle()
         os.unlink(self._data / protocol.SOCKET_NAME)
+        if self._groups is not None:
+            self._groups.close()
 
     def _catch_children(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -221,6 +226,10 @@ class Shim:
 
     def _hello(self, message: dict[str, Any], client: Client) -> dict[str, Any]:
         self._base = message["env"]
+        if not message["cgroups"]:
+            self._groups = None
+        elif self._groups is None:
+            self._groups = Cgroups.found(str(self._data))
         client.subscribed = True
         return {
             "version": protocol.VERSION,
@@ -233,6 +242,9 @@ class Shim:
         run = self._runs.get(name)
         if run is None:
             run = self._register(Run(name, labels, len(steps)))
+            if self._groups is not None:
+                with contextlib.suppress(OSError):  # Then it is started like where there are none.
+                    run.group = self._groups.open(name)
         for index, spec in enumerate(steps):
             self._launch(run, index, 1, spec)
         return run.state()
@@ -254,7 +266,8 @@ class Shim:
         return run.state()
 
     def _launch(self, run: Run, index: int, attempt: int, spec: dict[str, Any]) -> None:
-        if run.launch(index, attempt, spec, {**self._base, **spec["env"]}):
+        env = {**self._base, **spec["env"]}
+        if run.launch(index, attempt, spec, env, self._groups):
             self._children[run.steps[index].pid] = (run.run, index)
 
     def _adopt(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
@@ -282,6 +295,12 @@ class Shim:
         run = self._run(message)
         run.signal(message["steps"], signal_number(message["signal"]))
         return run.state()
+
+    def _group(self, message: dict[str, Any], _: Client) -> bool:
+        run = self._run(message)
+        if run.group is not None:
+            cgroups.change(run.group, message["what"])
+        return True
 
     def _forget(self, message: dict[str, Any], _: Client) -> bool:
         run = self._runs.get(message["run"])

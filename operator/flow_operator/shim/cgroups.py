@@ -1,0 +1,271 @@
+"""Groups that no process leaves by forking: one cgroup v2 group for each run.
+
+What is started in a group stays in it, whatever it does to its session and its environment, so
+that a whole run can be killed, frozen and limited at once. Kernel documentation: cgroup-v2.rst.
+
+The groups of a shim are ``BASE/flow-operator-ID/RUN/STEP.ATTEMPT``; the shim itself lives beside
+them in ``shim``, because a group with limits may not hold both processes and groups.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+
+_CONTROLLERS = ("cpu", "memory", "pids")
+
+_CPU_PERIOD = 100_000
+"""Microseconds; the kernel's own default period of ``cpu.max``."""
+
+_HOME = "shim"
+
+
+class Cgroups:
+    """The groups of one shim.
+
+    Attributes:
+        root: the directory that holds them.
+        controllers: which limits can be enforced.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+        self.controllers = frozenset(_read(root, "cgroup.subtree_control").split())
+
+    @classmethod
+    def found(cls, data: str) -> Cgroups | None:
+        """Groups for a data directory, with this process moved to its place among them.
+
+        None where there is no cgroup v2 that we may write, or one from before Linux 5.14, which
+        can neither be killed nor frozen as a whole.
+        """
+        name = "flow-operator-" + hashlib.sha256(data.encode()).hexdigest()[:12]
+        try:
+            base = _delegated()
+            if base is None:
+                return None
+            root = os.path.join(base, name)
+            for path in (root, os.path.join(root, _HOME)):
+                os.makedirs(path, exist_ok=True)
+            if not os.path.exists(os.path.join(root, "cgroup.kill")):
+                return None
+            _enter(os.path.join(root, _HOME))
+        except OSError:
+            return None
+        _enable(base, root)
+        groups = cls(root)
+        for name in os.listdir(root):
+            if name != _HOME and os.path.isdir(os.path.join(root, name)):
+                remove(os.path.join(root, name))  # Fails, as it should, where somebody lives.
+        return groups
+
+    def open(self, run: str) -> str:
+        """Make the group of a run; returns its directory."""
+        path = os.path.join(self.root, run)
+        os.makedirs(path, exist_ok=True)
+        for controller in self.controllers:
+            _try_write(path, "cgroup.subtree_control", f"+{controller}")
+        return path
+
+    @contextlib.contextmanager
+    def inside(self, group: str, leaf: str) -> Iterator[str]:
+        """Be in a new group below a run's, so that what is spawned is born there; yields its path.
+
+        This process moves and not its child, which could have forked before it is moved. The
+        group is new, so that it is neither out of its quota nor full, and its limits come later.
+
+        Raises:
+            OSError: the group cannot be made or entered, or the run is frozen, as we would be.
+        """
+        if _read(group, "cgroup.freeze").strip() == "1":
+            raise OSError("the run is frozen; resume it first")
+        path = os.path.join(group, leaf)
+        os.makedirs(path, exist_ok=True)
+        _enter(path)
+        try:
+            yield path
+        finally:
+            self._go_home()
+
+    def _go_home(self) -> None:
+        home = os.path.join(self.root, _HOME)
+        try:
+            _enter(home)
+        except OSError:
+            # While nobody was in it, somebody may have tidied it away.
+            os.makedirs(home, exist_ok=True)
+            _enter(home)
+
+    def close(self) -> None:
+        """Leave nothing behind, where the kernel lets us."""
+        with contextlib.suppress(OSError):
+            _enter(os.path.dirname(self.root))
+        remove(self.root)
+
+
+def change(path: str, what: str) -> None:
+    """``kill``, ``freeze`` or ``thaw`` everybody in a group; nobody can fork out of its way.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    name, value = {
+        "kill": ("cgroup.kill", "1"),
+        "freeze": ("cgroup.freeze", "1"),
+        "thaw": ("cgroup.freeze", "0"),
+    }[what]
+    with contextlib.suppress(FileNotFoundError):  # It went with the last of its members.
+        _write(path, name, value)
+
+
+def limit(path: str, limits: Mapping[str, float]) -> dict[str, bool]:
+    """Set the limits of a group; returns which of them hold.
+
+    Args:
+        path: the group.
+        limits: ``cpu`` in cores, ``memory`` in bytes, ``pids`` in processes and threads.
+    """
+    held = {name: _try_write(path, *_setting(name, value)) for name, value in limits.items()}
+    if held.get("memory"):
+        # A limit that swaps is none, and half a killed step is of no use to anybody.
+        _try_write(path, "memory.swap.max", "0")
+        _try_write(path, "memory.oom.group", "1")
+    return held
+
+
+def _setting(name: str, value: float) -> tuple[str, str]:
+    if name == "cpu":
+        return "cpu.max", f"{max(int(value * _CPU_PERIOD), 1000)} {_CPU_PERIOD}"
+    return f"{name}.max", str(int(value))
+
+
+def out_of_memory(path: str) -> bool:
+    """Whether the kernel has killed somebody in a group for its memory limit."""
+    with contextlib.suppress(OSError):
+        for line in _read(path, "memory.events").splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count) > 0
+    return False
+
+
+def group_of(pid: int, run: str) -> str | None:
+    """The group of a run, found by the place of one of its processes; None if it is in none."""
+    with contextlib.suppress(OSError):
+        mount, top = _mount()
+        path = _place(f"/proc/{pid}/cgroup")
+        while path not in ("/", ""):
+            if os.path.basename(path) == run:
+                return os.path.join(mount, os.path.relpath(path, top))
+            path = os.path.dirname(path)
+    return None
+
+
+def remove(path: str) -> None:
+    """Remove a group and those below it, as far as nobody lives in them."""
+    with contextlib.suppress(OSError):
+        for entry in os.scandir(path):
+            if entry.is_dir(follow_symlinks=False):
+                remove(entry.path)
+        os.rmdir(path)
+
+
+def _delegated() -> str | None:
+    """The group below which we may make our own.
+
+    The nearest one around us that systemd marks as delegated (systemd.resource-control(5)), else
+    the one that we are in.
+    """
+    mount, top = _mount()
+    own = os.path.join(mount, os.path.relpath(_place("/proc/self/cgroup"), top))
+    path = own = os.path.normpath(own)
+    while f"{path}/".startswith(f"{mount}/"):
+        for attribute in ("user.delegate", "trusted.delegate"):
+            with contextlib.suppress(OSError):
+                if os.getxattr(path, attribute) == b"1":
+                    return path
+        path = os.path.dirname(path)
+    inside = f"{own}/".startswith(f"{mount}/")
+    return own if inside and os.access(own, os.W_OK) else None
+
+
+def _mount() -> tuple[str, str]:
+    """(where cgroup v2 is mounted, which group is its top there), by proc_pid_mountinfo(5).
+
+    Raises:
+        OSError: it is mounted nowhere.
+    """
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            fields, _, kind = line.partition(" - ")
+            if kind.startswith("cgroup2 "):
+                top, where = fields.split()[3:5]
+                return where, top
+    raise FileNotFoundError("cgroup v2 is not mounted")
+
+
+def _place(file: str) -> str:
+    with open(file, encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            if line.startswith("0::"):
+                return line[3:].rstrip("\n").removesuffix(" (deleted)")
+    raise FileNotFoundError(f"{file} names no group of version 2")
+
+
+def _enable(base: str, root: str) -> None:
+    """Hand as many controllers down as there are.
+
+    A group that holds processes cannot (the top one can): where it is the top of a container,
+    and all in it are us and those who started us, they move beside us.
+    """
+    offered = _read(base, "cgroup.controllers").split()
+    for controller in filter(offered.__contains__, _CONTROLLERS):
+        line = f"+{controller}"
+        if not _try_write(base, "cgroup.subtree_control", line):
+            _clear(base, root)
+            _try_write(base, "cgroup.subtree_control", line)
+        _try_write(root, "cgroup.subtree_control", line)
+
+
+def _clear(base: str, root: str) -> None:
+    if _place("/proc/self/cgroup").count("/") != 2:  # noqa: PLR2004 - /flow-operator-ID/shim
+        return
+    with contextlib.suppress(OSError):
+        residents = set(map(int, _read(base, "cgroup.procs").split()))
+        if residents <= _ancestors():
+            for pid in residents:
+                _try_write(os.path.join(root, _HOME), "cgroup.procs", str(pid))
+
+
+def _ancestors() -> set[int]:
+    found: set[int] = set()
+    pid = os.getpid()
+    while pid > 0:
+        found.add(pid)
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            pid = int(file.read().rpartition(b")")[2].split()[1])
+    return found
+
+
+def _enter(path: str) -> None:
+    _write(path, "cgroup.procs", "0")
+
+
+def _read(path: str, name: str) -> str:
+    with open(os.path.join(path, name), encoding="ascii") as file:
+        return file.read()
+
+
+def _write(path: str, name: str, text: str) -> None:
+    with open(os.path.join(path, name), "wb", buffering=0) as file:
+        file.write(text.encode())
+
+
+def _try_write(path: str, name: str, text: str) -> bool:
+    try:
+        _write(path, name, text)
+    except OSError:
+        return False
+    return True
