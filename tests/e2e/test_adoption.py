@@ -105,7 +105,7 @@ def test_an_exit_while_no_operator_was_there_is_known(flowd: Flowd) -> None:
 
 
 def test_killed_shim_is_replaced_and_takes_over(flowd: Flowd) -> None:
-    """kill -9 of the shim: same pids, pipes held again, later exits are ExitUnknown."""
+    """kill -9 of the shim: same pids, pipes held again, and no exit is made up."""
     flowd.create(make_document("piped", "while :; do echo x; sleep 0.01; done", "cat", "cat"))
     flowd.await_status("piped", "running")
     pids = flowd.pids("piped")
@@ -119,8 +119,10 @@ def test_killed_shim_is_replaced_and_takes_over(flowd: Flowd) -> None:
     def restarted() -> None:
         step = flowd.status("piped")["steps"][1]
         assert step["restarts"] == 1
-        assert step["lastExit"]["reason"] == "ExitUnknown"
-        assert step["lastExit"]["code"] is None
+        # The kernel knows, from 6.15 on, if the machine's init reaps what falls to it.
+        last = step["lastExit"]
+        told = (last["reason"], last["code"], last["signal"])
+        assert told in (("ExitUnknown", None, None), ("Signaled", None, signal.SIGKILL))
 
     eventually(restarted)
     assert flowd.pids("piped")[0] == pids[0], "the source saw no broken pipe"

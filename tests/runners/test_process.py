@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +21,20 @@ from flow_operator.runners.procfs import read_proc
 from flow_operator.settings import Layout
 from runners.contract import FOREVER, RunnerContract, launch
 from support import alive, always_for, eventually, make_manifest, processes_of
+
+
+@contextmanager
+def reaping() -> Iterator[Callable[[int], None]]:
+    """Be the one to whom orphans fall, as a machine's init is; reap one by its pid."""
+    become = ctypes.CDLL(None).prctl
+    become(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield lambda pid: os.waitpid(pid, 0) and None
+    finally:
+        become(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+PR_SET_CHILD_SUBREAPER = 36
 
 COUNTING = "sh -c 'while :; do echo tick; sleep 0.01; done'"
 
@@ -56,6 +71,14 @@ class TestProcessRunner(RunnerContract):
         wanted = Launch("r1", 0, make_manifest("demo", *scripts, **spec).flow, "/")
         runner.launch(wanted)
         return wanted
+
+    def replace_shim(self) -> int:
+        """Kill the shim, and wait for the next; returns the pid of the dead one."""
+        runner = self.runners[-1]
+        shim = runner._shim_pid
+        os.kill(shim, signal.SIGKILL)
+        eventually(lambda: _assert(runner._shim_pid != shim))
+        return shim
 
     def work(self) -> Path:
         return self.layout.work_dir("demo")
@@ -274,6 +297,25 @@ class TestProcessRunner(RunnerContract):
             unknown = StepView(attempt=1)
             other.recover([Handle("r1", "demo", 0, ("s0",), (unknown,))])
             assert self.one(other).steps[0].pid == view.pid
+
+    @pytest.mark.skipif(
+        tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15),
+        reason="Linux tells the exit of an adopted process from 6.15 on",
+    )
+    def test_the_exit_of_an_adopted_process_is_told_by_the_kernel(self, runner: Runner) -> None:
+        """Somebody else's child has exited with 7: its pidfd knows."""
+        with reaping() as reap:
+            self.replace_shim()  # By one whose orphans fall to us.
+            self.run(runner, "while [ ! -e $FLOW_DATA/go ]; do sleep 0.01; done; exit 7")
+            [view] = self.one(runner).steps
+            reap(self.replace_shim())
+            (self.work() / "go").touch()
+            reap(view.pid)
+            ended = self.await_exit(runner).steps[0].exit
+            last = self.replace_shim()
+        reap(last)
+        assert ended is not None
+        assert (ended.reason, ended.code) == ("Error", 7)
 
     # --- numbers -------------------------------------------------------------------------
 

@@ -84,6 +84,8 @@ class Instance(Struct, frozen=True):
         frozen: every process was seen stopped.
         gone: no process of the run is left; seen twice.
         survivors: pids that outlived their steps, as last seen.
+        unheld: the pipes, by the index of the step before them, that will break if a step beside
+            them exits: who held them was killed, and nobody could take them over.
     """
 
     run: str
@@ -93,6 +95,7 @@ class Instance(Struct, frozen=True):
     frozen: bool = False
     gone: bool = False
     survivors: tuple[int, ...] = ()
+    unheld: tuple[int, ...] = ()
 
     @property
     def alive(self) -> bool:

@@ -163,7 +163,7 @@ class Census:
             try:
                 if self._pass(jobs):
                     delay = _FIRST_DELAY
-            except (OSError, RunnerError) as error:
+            except OSError as error:
                 # What cannot be looked at is not gone. It has to be looked at again.
                 log.warning("cannot look at every process", error=str(error))
                 delay = _LAST_DELAY
@@ -175,7 +175,11 @@ class Census:
         progress = False
         for run, job in jobs.items():
             mine = [procs[pid] for pid in members.get(run, ())]
-            progress |= self._serve(run, job, mine)
+            try:
+                progress |= self._serve(run, job, mine)
+            except (OSError, RunnerError) as error:
+                # The next pass tries again; the others' jobs are not its business.
+                log.warning("cannot look after a run", run=run, error=str(error))
         return progress
 
     def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import stat
+import resource
 import threading
 import uuid
 from collections.abc import Iterable
@@ -16,7 +16,6 @@ from typing import Any
 
 import msgspec
 import structlog
-from msgspec import to_builtins
 
 from flow_operator.backoff import retry_transient
 from flow_operator.errors import RetryableError, RunnerError, TerminalError
@@ -34,25 +33,21 @@ from flow_operator.runners.base import (
     Usage,
 )
 from flow_operator.runners.census import Census, Job, Kind
+from flow_operator.runners.environment import base_environment, step_environment
 from flow_operator.runners.procfs import (
     STOPPED_STATES,
     descendants,
-    identity,
     read_proc,
-    run_of,
-    scan,
 )
-from flow_operator.runners.shim_link import ShimLink
+from flow_operator.runners.remains import Remains
+from flow_operator.runners.shim_link import ShimLink, shim_command
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
 
 log = structlog.get_logger("process-runner")
 
-_PRIVATE = ("FLOWD_", "FLOW_")
-"""Variables of the operator that are none of a step's business."""
-
-_MAX_ENVIRONMENT_FILE = 128 * 1024
-"""Bytes; the kernel takes no longer variable (execve(2), MAX_ARG_STRLEN)."""
+_SOFT_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+"""Descriptors that a step may open unless it says otherwise: as many as flowd, when it started."""
 
 
 class _Run:
@@ -80,7 +75,7 @@ class ProcessRunner:
 
     def __init__(self, layout: Layout, *, cgroups: bool = True) -> None:
         self._layout = layout
-        self._hello = {"env": _base_environment(), "cgroups": cgroups}
+        self._hello = {"env": base_environment(), "cgroups": cgroups}
         self._home = str(layout.root)
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}
@@ -126,12 +121,8 @@ class ProcessRunner:
         link = ShimLink(self._layout.root, self._event, self._lost)
         try:
             hello = link.call("hello", **self._hello)
-            if hello["version"] != protocol.VERSION:
-                raise TerminalError(
-                    f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, "
-                    f"this operator {protocol.VERSION}: stop the flows with the operator that "
-                    "started it"
-                )
+            if hello.get("code") != protocol.code():
+                self._upgrade(link, hello)
             self._adopt(link, handles, self._told(hello))
         except RunnerError:
             link.close()
@@ -141,6 +132,26 @@ class ProcessRunner:
             self._link = link if link.alive else None
         if not link.alive:
             raise RetryableError("the shim went away as soon as it had come")
+
+    def _upgrade(self, link: ShimLink, hello: dict[str, Any]) -> None:
+        """Have a shim that another version of the operator has started become ours.
+
+        Raises:
+            RetryableError: it has; connect again.
+            TerminalError: it cannot, and does not speak our language.
+        """
+        log.info("upgrading the shim", pid=hello["pid"])
+        try:
+            link.call("upgrade", command=shim_command())
+        except TerminalError as error:
+            if hello["version"] == protocol.VERSION:
+                log.warning("the shim stays as it is", pid=hello["pid"], error=str(error))
+                return
+            raise TerminalError(
+                f"the running shim (pid {hello['pid']}) speaks version {hello['version']}, this "
+                f"operator {protocol.VERSION}, and it cannot be upgraded ({error}): stop the flows "
+                "with the operator that started it"
+            ) from None
 
     def _lost(self, link: ShimLink) -> None:
         """The shim is gone: start another, and let it take over what still lives."""
@@ -186,6 +197,11 @@ class ProcessRunner:
             if link is None:
                 raise RetryableError("the shim is away")
             self._adopt(link, listed, self._told(link.call("hello", **self._hello)))
+            with self._lock:
+                known = frozenset(self._runs) | {handle.run for handle in listed}
+            for state in Remains(self._home).strays(known):
+                log.warning("found a run that nobody knows", run=state["run"])
+                self._took(state)
 
         retry_transient(adopt, self._closing)
 
@@ -196,47 +212,18 @@ class ProcessRunner:
         return {state["run"] for state in hello["runs"]}
 
     def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: set[str]) -> None:
+        remains = Remains(self._home)
         for handle in handles:
             if handle.run in known:
                 continue
             steps = [
-                self._process_of(handle, step, name)
+                remains.step(handle, step, name)
                 for step, name in zip(handle.steps, handle.names, strict=True)
             ]
             if not (handle.started or any(step["pid"] for step in steps)):
                 continue  # It was intended, and never came about: it can still be launched.
             labels = _labels(handle.flow_id, handle.replica, handle.names)
             self._took(link.call("adopt", run=handle.run, labels=labels, steps=steps))
-
-    def _process_of(self, handle: Handle, step: StepView, name: str) -> dict[str, Any]:
-        """What a shim needs to adopt a step; pid 0 if its process is gone.
-
-        A recorded pid counts if start time and run id are the same. Else somebody may have been
-        killed between a start and its record: of the attempt that was never recorded, or of the
-        one after an exit. Its process is the oldest leader of a session that carries run, step
-        and attempt.
-        """
-        proc = read_proc(step.pid) if step.pid else None
-        known = {"ended": step.ended, "exit": to_builtins(step.exit)}
-        if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
-            return {**known, "attempt": step.attempt, "pid": proc.pid, "start": proc.start}
-        unrecorded = step.attempt + (step.exit is not None or step.pid > 0)
-        wanted = (handle.run, name, str(unrecorded))
-        leaders = [
-            proc
-            for proc in ({} if step.ended else scan()).values()
-            if proc.pid == proc.sid and identity(proc.pid, self._home) == wanted
-        ]
-        oldest = min(leaders, key=lambda proc: proc.start, default=None)
-        if oldest is None:
-            return {**known, "attempt": step.attempt, "pid": 0, "start": 0}
-        return {
-            "ended": False,
-            "exit": None,
-            "attempt": unrecorded,
-            "pid": oldest.pid,
-            "start": oldest.start,
-        }
 
     def close(self, *, final: bool) -> None:
         """Hang up; a final close also ends the shim, unless something still runs."""
@@ -311,6 +298,7 @@ class ProcessRunner:
             run.frozen,
             run.gone,
             run.survivors,
+            tuple(run.state["unheld"]),
         )
 
     def _job_done(self, name: str, kind: Kind) -> None:
@@ -464,7 +452,7 @@ class ProcessRunner:
             "argv": list(step.argv),
             "cwd": cwd,
             "env": {
-                **_step_environment(step, cwd),
+                **step_environment(step, cwd),
                 "FLOW_OPERATOR": self._home,
                 "FLOW_ID": flow_id,
                 "FLOW_RUN": launch.run,
@@ -474,66 +462,18 @@ class ProcessRunner:
                 "FLOW_DATA": str(work),
             },
             "log": str(log),
-            "nofile": step.resources.limits.open_files,
+            "nofile": _SOFT_NOFILE,
+            "rlimits": _rlimits(step),
         }
 
 
-def _base_environment() -> dict[str, str]:
-    return {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith(_PRIVATE) and key.lower() != "app_url"
-    }
+def _rlimits(step: Step) -> dict[str, int]:
+    limits = {"NOFILE": step.resources.limits.open_files}
+    return {name: value for name, value in limits.items() if value is not None}
 
 
 def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
     return {"flow": flow_id, "replica": replica, "steps": list(names)}
-
-
-def _step_environment(step: Step, cwd: str) -> dict[str, str]:
-    """``envFrom`` in order, then ``env``.
-
-    Raises:
-        TerminalError: a file cannot be read or has a line that is no ``NAME=value``.
-    """
-    env: dict[str, str] = {}
-    for reference in step.env_from:
-        for number, line in enumerate(_read(cwd, reference.file).splitlines(), 1):
-            if not line.strip() or line.lstrip().startswith("#"):
-                continue
-            name, separator, value = line.strip().removeprefix("export ").partition("=")
-            if not separator or not name:
-                raise TerminalError(f"{reference.file}:{number}: write NAME=value")
-            env[name.strip()] = _unquoted(value.strip())
-    for variable in step.env:
-        if variable.value_from is not None:
-            env[variable.name] = _read(cwd, variable.value_from.file).rstrip("\n")
-        else:
-            env[variable.name] = variable.value or ""
-    return env
-
-
-def _read(cwd: str, name: str) -> str:
-    try:
-        # Not blocking, and only a file: a pipe or a device may never come to its end.
-        descriptor = os.open(Path(cwd, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise TerminalError(f"cannot read {name} for the environment: it is no file")
-            text = file.read(_MAX_ENVIRONMENT_FILE + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TerminalError(f"cannot read {name} for the environment: {error}") from None
-    if len(text) > _MAX_ENVIRONMENT_FILE:
-        raise TerminalError(f"{name} is larger than {_MAX_ENVIRONMENT_FILE} bytes")
-    if "\0" in text:
-        raise TerminalError(f"{name} holds a NUL character, which no environment can")
-    return text
-
-
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1]
-    return value
 
 
 def _all_stopped(state: dict[str, Any]) -> bool:

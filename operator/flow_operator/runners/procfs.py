@@ -10,6 +10,8 @@ from typing import NamedTuple
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 _HOME = b"FLOW_OPERATOR="
+_FLOW = b"FLOW_ID="
+_REPLICA = b"FLOW_REPLICA="
 _RUN = b"FLOW_RUN="
 _STEP = b"FLOW_STEP="
 _ATTEMPT = b"FLOW_ATTEMPT="
@@ -110,12 +112,31 @@ def run_of(pid: int, home: str) -> str:
     return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
 
 
-def identity(pid: int, home: str) -> tuple[str, str, str]:
-    """Run id, step and attempt in a process' environment; empty where it is not of ``home``."""
+class Identity(NamedTuple):
+    """Who a process was started as, by its environment."""
+
+    flow_id: str
+    replica: int
+    run: str
+    step: str
+    attempt: int
+
+
+def identity(pid: int, home: str) -> Identity | None:
+    """Who a process was started as; None where it is not of ``home``."""
     environ = environment(pid)
     if _variable(environ, _HOME) != home:
-        return "", "", ""
-    return _variable(environ, _RUN), _variable(environ, _STEP), _variable(environ, _ATTEMPT)
+        return None
+    try:
+        return Identity(
+            _variable(environ, _FLOW),
+            int(_variable(environ, _REPLICA)),
+            _variable(environ, _RUN),
+            _variable(environ, _STEP),
+            int(_variable(environ, _ATTEMPT)),
+        )
+    except ValueError:
+        return None  # It has made up a number of its own.
 
 
 class RunIndex:

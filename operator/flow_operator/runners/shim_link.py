@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -27,8 +29,14 @@ _CONNECT_TIMEOUT = 15.0
 
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from flow_operator.shim.server import main; main(sys.argv[2])"
+    "from flow_operator.shim.server import main; main(*sys.argv[2:])"
 )
+
+
+def shim_command() -> list[str]:
+    """What runs the shim of this version; the data directory follows."""
+    root = str(Path(flow_operator.__file__).parent.parent)
+    return [sys.executable, "-I", "-S", "-c", _BOOT, root]
 
 
 class ShimLink:
@@ -129,9 +137,31 @@ def _connect_or_start(data: Path) -> socket.socket:
             return _connect(data)
         except (FileNotFoundError, ConnectionRefusedError):
             start_shim(data)
+            _ask_for_socket(data)
         if time.monotonic() > deadline:
             raise RetryableError(f"the shim did not start; see {data / 'shim.log'}")
         time.sleep(0.005)
+
+
+def _ask_for_socket(data: Path) -> None:
+    """Where a shim lives whose socket somebody has removed, have it make another.
+
+    Its pid stands in the file that it holds a lock on; none but a shim holds one.
+    """
+    try:
+        with (data / protocol.LOCK_NAME).open("rb") as file:
+            pid = int(file.read())
+            descriptor = os.pidfd_open(pid)
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                # It is held, so that who has written his pid still lives.
+                if not (data / protocol.SOCKET_NAME).exists():
+                    signal.pidfd_send_signal(descriptor, signal.SIGUSR1)
+            finally:
+                os.close(descriptor)
+    except (OSError, ValueError):
+        return  # It is just being started, or has just ended: the next connect tells.
 
 
 def _connect(data: Path) -> socket.socket:
@@ -150,10 +180,9 @@ def start_shim(data: Path) -> None:
 
     The process that is started here forks the shim once its socket listens, and ends.
     """
-    root = str(Path(flow_operator.__file__).parent.parent)
     with (data / "shim.log").open("ab") as log:
         subprocess.run(
-            [sys.executable, "-I", "-S", "-c", _BOOT, root, str(data)],
+            [*shim_command(), str(data)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

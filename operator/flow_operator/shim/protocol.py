@@ -10,20 +10,30 @@ Requests are ``{"id": n, "op": name, ...}``; replies ``{"id": n, "ok": value}`` 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
 from pathlib import Path
 from typing import Any
 
-VERSION = 1
-"""Raised when a message changes its meaning; the two sides compare it in ``hello``."""
+VERSION = 2
+"""Raised when a message changes its meaning; the two sides compare it in ``hello``. What must mean
+the same for ever is ``hello`` and ``upgrade``, by which a shim becomes one of another version."""
 
 SOCKET_NAME = "shim.sock"
 LOCK_NAME = "shim.lock"
 
 _MAX_PACKET = 96 * 1024
 """Bytes; well below the default socket buffer of 208 KiB, so that two packets always fit."""
+
+
+def code() -> str:
+    """Names the program that a shim is, by a digest of its source."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def encode(message: dict[str, Any]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -10,11 +11,12 @@ import stat
 import struct
 import termios
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flow_operator.shim import cgroups
 from flow_operator.shim.cgroups import Cgroups
+from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.spawn import SpawnError, spawn
 
 _INT = struct.calcsize("i")
@@ -109,6 +111,8 @@ class Run:
 
     Attributes:
         group: the directory of its cgroup, if it has one.
+        unheld: the pipes, by the index of the step before them, that an earlier shim held and
+            this one could not get hold of.
     """
 
     def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
@@ -116,6 +120,7 @@ class Run:
         self.labels = dict(labels)
         self.seq = 0
         self.group: str | None = None
+        self.unheld: list[int] = []
         self.steps = [Step() for _ in range(count)]
         self.pipes: list[Pipe] = []
         try:
@@ -132,10 +137,12 @@ class Run:
         spec: Mapping[str, Any],
         env: dict[str, str],
         groups: Cgroups | None,
+        reap: Callable[[], None],
     ) -> bool:
         """Start a step unless it was already; returns whether there is a new process.
 
         A step that cannot be started counts as one that exited, with reason ``SpawnFailed``.
+        Where the limit of processes is reached, the dead ones are buried first.
         """
         step = self.steps[index]
         if attempt <= step.attempt or step.alive or step.ended:
@@ -145,7 +152,13 @@ class Run:
         step.pid = 0
         try:
             with self._group(groups, f"{index}.{attempt}"):
-                step.pid = self._spawn(index, spec, env)
+                try:
+                    step.pid = self._spawn(index, spec, env)
+                except SpawnError as error:
+                    if error.errno != errno.EAGAIN:
+                        raise
+                    reap()
+                    step.pid = self._spawn(index, spec, env)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
@@ -207,6 +220,8 @@ class Run:
                     self.pipes[index].close_write()
                     self.pipes[index] = pipe
                     return
+        if not (writer["ended"] and reader["ended"]):
+            self.unheld.append(index)
 
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
@@ -219,14 +234,16 @@ class Run:
     def signal(self, indexes: list[int], number: int) -> None:
         """Signal the process groups of those steps that live.
 
-        A child that was not reaped keeps its pid, and a pidfd keeps an adopted one's, so no
-        other process can be hit.
+        A child that was not reaped keeps its pid; one that was adopted is meant by its pidfd.
         """
         for index in indexes:
             step = self.steps[index]
             if step.alive:
                 try:
-                    os.killpg(step.pid, number)
+                    if step.pidfd >= 0:
+                        signal_group(step.pidfd, step.pid, number)
+                    else:
+                        os.killpg(step.pid, number)
                 except (ProcessLookupError, PermissionError):
                     _signal_leader(step, number)
 
@@ -255,6 +272,7 @@ class Run:
             "seq": [_EPOCH, self.seq],
             "labels": self.labels,
             "group": self.group,
+            "unheld": self.unheld,
             "steps": [
                 {
                     "attempt": step.attempt,

@@ -9,17 +9,17 @@ import os
 import selectors
 import signal
 import socket
-import struct
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flow_operator.shim import cgroups, protocol
+from flow_operator.shim import cgroups, handover, protocol
 from flow_operator.shim.cgroups import Cgroups
+from flow_operator.shim.connections import Client, Connections, UnknownRunError, listen
+from flow_operator.shim.pidfd import exit_status
 from flow_operator.shim.runs import Run, Step, exit_of, signal_number
-from flow_operator.shim.spawn import SpawnError, raise_own_limit, spawn
+from flow_operator.shim.spawn import SpawnError, raise_own_limit, require_room, spawn
 
 _PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphaned descendants become our children instead of init's."""
@@ -27,38 +27,38 @@ _PR_SET_CHILD_SUBREAPER = 36
 _IDLE_EXIT = 60.0
 """Seconds without a run and without an operator after which the shim ends itself."""
 
-_MAX_QUEUED = 10_000
-"""Messages that wait for one operator; beyond it is cut off and asks again from the start."""
+_ROOM = 16
+"""Descriptors that no run may take: operators, messages and logs need some."""
 
-_PEER = struct.Struct("3i")
+_REAPED_WITHIN = 0.5
+"""Seconds after which nobody seems to reap an adopted process that has ended."""
 
-
-class UnknownRunError(Exception):
-    """A request is about a run that this shim does not have."""
-
-
-class Client:
-    """One connection of an operator."""
-
-    def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
-        self.queue: deque[bytes] = deque()
-        self.subscribed = False
+_LOOK_AGAIN = 0.02
 
 
 class Shim:
-    """Serves one data directory until it is told to end."""
+    """Serves one data directory until it is told to end.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        data: the directory.
+        lock: the descriptor whose flock makes this the only shim of it.
+        listener: where operators connect.
+    """
+
+    def __init__(self, data: Path, lock: int, listener: socket.socket) -> None:
         self._data = data
+        self._lock = lock
+        self._code = protocol.code()
         self._runs: dict[str, Run] = {}
         self._instances: dict[tuple[str, int], str] = {}
         self._children: dict[int, tuple[str, int]] = {}
         self._checks: dict[int, str] = {}
         self._base: dict[str, str] = {}
         self._groups: Cgroups | None = None
-        self._clients: set[Client] = set()
+        self._unreaped: list[tuple[float, Run, Step]] = []
         self._selector = selectors.DefaultSelector()
+        self._connections = Connections(self._selector, listener, self._answer)
+        raise_own_limit()
         self._running = True
         self._idle_since = time.monotonic()
         self._ops: dict[str, Callable[[dict[str, Any], Client], Any]] = {
@@ -71,124 +71,59 @@ class Shim:
             "group": self._group,
             "forget": self._forget,
             "usage": self._usage,
+            "upgrade": self._upgrade,
             "check": self._check,
             "check-kill": self._check_kill,
             "shutdown": self._shutdown,
         }
 
-    def serve(self, listener: socket.socket) -> None:
+    def serve(self) -> None:
         """Run until told to end, or until nobody needs it."""
-        wakeup = self._catch_children()
-        self._selector.register(listener, selectors.EVENT_READ, self._accept)
-        self._selector.register(wakeup, selectors.EVENT_READ, self._woken)
+        self._selector.register(self._catch_signals(), selectors.EVENT_READ, self._woken)
+        self._reap()  # What ended while another program was this shim.
         while self._running:
-            timeout = None if self._runs or self._clients else _IDLE_EXIT
-            for key, mask in self._selector.select(timeout):
+            for key, mask in self._selector.select(self._timeout()):
                 key.data(key.fileobj, mask)
+            self._look_at_unreaped()
+            self._connections.keep_reserve()
             self._end_when_idle()
         os.unlink(self._data / protocol.SOCKET_NAME)
         if self._groups is not None:
             self._groups.close()
 
-    def _catch_children(self) -> int:
+    def _timeout(self) -> float | None:
+        if self._unreaped:
+            return _LOOK_AGAIN
+        return None if self._runs or self._connections else _IDLE_EXIT
+
+    def _catch_signals(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in (signal.SIGCHLD, signal.SIGUSR1):
+            signal.signal(number, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         return read
 
     def _end_when_idle(self) -> None:
         now = time.monotonic()
-        if self._runs or self._clients:
+        if self._runs or self._connections:
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_EXIT:
             self._running = False
 
-    # --- connections ---------------------------------------------------------------------
-
-    def _accept(self, listener: socket.socket, _: int) -> None:
-        try:
-            sock, _address = listener.accept()
-        except OSError:
-            return  # No descriptor is left, or the caller has gone: who calls will call again.
-        sock.setblocking(False)  # noqa: FBT003 - the name of the method tells
-        raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
-        _pid, uid, _gid = _PEER.unpack(raw)
-        if uid not in (os.geteuid(), 0):
-            sock.close()
-            return
-        client = Client(sock)
-        self._clients.add(client)
-        self._selector.register(sock, selectors.EVENT_READ, lambda _s, m: self._serve(client, m))
-
-    def _serve(self, client: Client, mask: int) -> None:
-        try:
-            if mask & selectors.EVENT_WRITE:
-                self._flush(client)
-            if mask & selectors.EVENT_READ:
-                message = protocol.receive(client.sock)
-                if message is None:
-                    self._drop(client)
-                else:
-                    self._answer(message, client)
-        except BlockingIOError:
-            pass
-        except (OSError, ValueError):
-            self._drop(client)  # It has gone, or speaks no language of ours.
-
-    def _answer(self, message: Any, client: Client) -> None:
-        if not isinstance(message, dict):
-            self._drop(client)
-            return
-        number = message.get("id")
-        try:
-            reply = {"id": number, "ok": self._ops[message["op"]](message, client)}
-        except UnknownRunError as error:
-            reply = {"id": number, "error": str(error), "unknown": True}
-        except Exception as error:  # noqa: BLE001 - the shim outlives every mistake of a request
-            reply = {"id": number, "error": f"{type(error).__name__}: {error}"}
-        self._send(client, protocol.encode(reply))
-
-    def _send(self, client: Client, data: bytes) -> None:
-        if client not in self._clients:
-            return
-        client.queue.append(data)
-        if len(client.queue) > _MAX_QUEUED:
-            self._drop(client)
-        elif len(client.queue) == 1:
-            self._flush(client)
-
-    def _flush(self, client: Client) -> None:
-        try:
-            while client.queue:
-                protocol.send(client.sock, client.queue[0])
-                client.queue.popleft()
-            events = selectors.EVENT_READ
-        except BlockingIOError:
-            events = selectors.EVENT_READ | selectors.EVENT_WRITE
-        except OSError:
-            self._drop(client)
-            return
-        if self._selector.get_key(client.sock).events != events:
-            data = self._selector.get_key(client.sock).data
-            self._selector.modify(client.sock, events, data)
-
-    def _drop(self, client: Client) -> None:
-        if client in self._clients:
-            self._clients.discard(client)
-            self._selector.unregister(client.sock)
-            client.sock.close()
-
-    def _tell(self, event: dict[str, Any]) -> None:
-        data = protocol.encode(event)
-        for client in list(self._clients):
-            if client.subscribed:
-                self._send(client, data)
+    def _answer(self, message: dict[str, Any], client: Client) -> Any:
+        return self._ops[message["op"]](message, client)
 
     # --- children ------------------------------------------------------------------------
 
     def _woken(self, wakeup: int, _: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            os.read(wakeup, 4096)
+            if signal.SIGUSR1 in os.read(wakeup, 4096):
+                # Somebody has removed the socket, and an operator asks for another.
+                self._connections.listen_again(listen(self._data))
+        self._reap()
+
+    def _reap(self) -> None:
         while True:
             try:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -202,19 +137,36 @@ class Shim:
         reason, code, number = exit_of(status)
         if pid in self._checks:
             tag = self._checks.pop(pid)
-            self._tell({"event": "check", "tag": tag, "code": code, "signal": number})
+            self._connections.tell({"event": "check", "tag": tag, "code": code, "signal": number})
             return
         if pid not in self._children:
             return  # An orphan that came to us as its subreaper.
         name, index = self._children.pop(pid)
         run = self._runs[name]
         run.steps[index].left(reason, code, number)
-        self._tell({"event": "exit", **run.state()})
+        self._connections.tell({"event": "exit", **run.state()})
 
     def _adopted_exit(self, run: Run, step: Step) -> None:
+        """A process that is no child of ours has ended; its parent is about to reap it."""
         self._selector.unregister(step.pidfd)
-        step.left("ExitUnknown", None, None, "not a child of this shim")
-        self._tell({"event": "exit", **run.state()})
+        self._unreaped.append((time.monotonic() + _REAPED_WITHIN, run, step))
+
+    def _look_at_unreaped(self) -> None:
+        for entry in list(self._unreaped):
+            until, run, step = entry
+            detail = "it is no child of this shim"
+            try:
+                status = exit_status(step.pidfd)
+                if status is None and time.monotonic() < until:
+                    continue
+            except OSError:
+                status, detail = None, f"{detail}, and Linux tells only from 6.15 on"
+            self._unreaped.remove(entry)
+            if status is None:
+                step.left("ExitUnknown", None, None, detail)
+            else:
+                step.left(*exit_of(status))
+            self._connections.tell({"event": "exit", **run.state()})
 
     def _run(self, message: dict[str, Any]) -> Run:
         run = self._runs.get(message["run"])
@@ -233,6 +185,7 @@ class Shim:
         client.subscribed = True
         return {
             "version": protocol.VERSION,
+            "code": self._code,
             "pid": os.getpid(),
             "runs": [run.state() for run in self._runs.values()],
         }
@@ -241,6 +194,7 @@ class Shim:
         name, labels, steps = message["run"], message["labels"], message["steps"]
         run = self._runs.get(name)
         if run is None:
+            require_room(_ROOM)
             run = self._register(Run(name, labels, len(steps)))
             if self._groups is not None:
                 with contextlib.suppress(OSError):  # Then it is started like where there are none.
@@ -267,7 +221,7 @@ class Shim:
 
     def _launch(self, run: Run, index: int, attempt: int, spec: dict[str, Any]) -> None:
         env = {**self._base, **spec["env"]}
-        if run.launch(index, attempt, spec, env, self._groups):
+        if run.launch(index, attempt, spec, env, self._groups, self._reap):
             self._children[run.steps[index].pid] = (run.run, index)
 
     def _adopt(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
@@ -334,6 +288,40 @@ class Shim:
                 os.killpg(pid, signal.SIGKILL)
         return True
 
+    def _upgrade(self, message: dict[str, Any], _: Client) -> None:
+        """Become the program of another version; who asked sees the connection end.
+
+        Raises:
+            RuntimeError: it cannot take over; nothing has changed.
+        """
+        runs = [handover.pack_run(run) for run in self._runs.values()]
+        kept = [self._lock, self._connections.listener.fileno()]
+        document = {
+            "lock": kept[0],
+            "listener": kept[1],
+            "base": self._base,
+            "groups": self._groups.root if self._groups is not None else None,
+            "children": [[pid, *place] for pid, place in self._children.items()],
+            "checks": list(self._checks.items()),
+            "runs": runs,
+        }
+        inherited = kept + [fd for run in runs for fd in handover.descriptors(run)]
+        handover.become([*message["command"], str(self._data)], document, inherited)
+
+    def resume(self, document: dict[str, Any]) -> None:
+        """Go on where the program that this process was before has stopped."""
+        self._base = document["base"]
+        self._groups = Cgroups(document["groups"]) if document["groups"] else None
+        self._children = {pid: (run, step) for pid, run, step in document["children"]}
+        self._checks = dict(document["checks"])
+        for packed in document["runs"]:
+            for descriptor in handover.descriptors(packed):
+                os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
+            run = self._register(handover.unpack_run(packed))
+            for step in run.steps:
+                if step.pidfd >= 0:
+                    self._watch_adopted(run, step)
+
     def _shutdown(self, _message: dict[str, Any], _: Client) -> bool:
         """End, unless something still runs."""
         self._running = any(run.alive for run in self._runs.values())
@@ -344,41 +332,53 @@ def _instance(labels: dict[str, Any]) -> tuple[str, int]:
     return labels["flow"], labels["replica"]
 
 
-def _listen(data: Path) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
-    with protocol.SocketPath(data) as path:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        previous = os.umask(0o177)
-        listener.bind(path)
-        os.umask(previous)
-    listener.listen(8)
-    return listener
-
-
 def _become_subreaper() -> None:
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def main(directory: str) -> None:
+def main(directory: str, handed: str | None = None, *options: str) -> None:
     """Start serving a data directory in a process of its own; return once it can be reached.
 
     Where another shim already serves it, nothing happens.
+
+    Args:
+        directory: the data directory.
+        handed: the descriptor of what a shim of another version hands over to this program, in
+            the same process.
+        options: ``--trial`` only looks whether that can be read.
     """
     data = Path(directory)
+    if handed is not None:
+        _take_over(data, int(handed), trial="--trial" in options)
+        return
     lock = os.open(data / protocol.LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return
-    listener = _listen(data)
+    listener = listen(data)
     if os.fork() > 0:
         return
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     os.chdir("/")
-    raise_own_limit()
     for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"):
         # Whoever ends a terminal or a service means the operator, which drains and tells us.
         signal.signal(signal.Signals[name], signal.SIG_IGN)
     _become_subreaper()
-    Shim(data).serve(listener)
+    Shim(data, lock, listener).serve()
+
+
+def _take_over(data: Path, descriptor: int, *, trial: bool) -> None:
+    document = handover.read(descriptor)
+    if trial:
+        for packed in document["runs"]:
+            handover.unpack_run(packed)
+        return
+    os.close(descriptor)
+    for kept in (document["lock"], document["listener"]):
+        os.set_inheritable(kept, False)  # noqa: FBT003 - os names it so
+    shim = Shim(data, document["lock"], socket.socket(fileno=document["listener"]))
+    shim.resume(document)
+    shim.serve()

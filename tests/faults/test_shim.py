@@ -1,0 +1,244 @@
+"""The shim: upgraded while flows run, lost, hidden, and out of descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import flow_operator
+from support import Flowd, alive, always_for, eventually, make_document, processes_of
+
+OTHER = "\n# Another version of this program.\n"
+COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done"
+TRANSPORT = "while read n; do echo $n; done"
+STORES = "while read n; do echo $n >> $FLOW_DATA/out; done"
+
+Make = Callable[..., Flowd]
+
+
+@pytest.fixture
+def other_version(root: Path) -> Path:
+    """A source root with the same operator and a shim of other code."""
+    package = Path(flow_operator.__file__).parent
+    copy = root / "other" / "flow_operator"
+    shutil.copytree(package, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    with (copy / "shim" / "runs.py").open("a") as file:
+        file.write(OTHER)
+    return copy.parent
+
+
+def _numbers(flowd: Flowd) -> list[int]:
+    return [int(line) for line in (flowd.work("piped") / "out").read_text().split()]
+
+
+def _counts_on(flowd: Flowd) -> None:
+    """The numbers at the end of the pipe grow, without a gap."""
+    before = len(_numbers(flowd))
+    eventually(lambda: _assert(len(_numbers(flowd)) > before + 20))
+    numbers = _numbers(flowd)
+    assert numbers == list(range(1, len(numbers) + 1))
+
+
+# --- upgrades --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("adopted", [False, True], ids=["children", "adopted"])
+def test_an_upgraded_operator_upgrades_the_shim_under_running_flows(
+    make_flowd: Make, other_version: Path, adopted: bool
+) -> None:
+    """Same shim process, same steps, whole pipes; exits, paused flows and drains are as before."""
+    old = make_flowd(environment={"PYTHONPATH": str(other_version)}).start()
+    old.create(
+        make_document("piped", COUNTS, TRANSPORT, STORES),
+        make_document("leaver", "while [ ! -e $FLOW_DATA/go ]; do sleep 0.01; done; exit 7"),
+        make_document("still", COUNTS),
+    )
+    for name in ("piped", "leaver", "still"):
+        old.await_status(name, "running")
+    if adopted:
+        shim = old.shim_pid()
+        os.kill(shim, signal.SIGKILL)
+        eventually(lambda: _assert(old.shim_pid() not in (0, shim)))
+        eventually(lambda: _assert(old.command("stop", "leaver") == {"leaver": "stopped"}))
+        old.command("start", "leaver")
+    old.command("pause", "still")
+    pids = {name: old.pids(name) for name in ("piped", "leaver", "still")}
+    shim = old.shim_pid()
+    old.kill()
+
+    new = make_flowd()
+    new.start()
+    assert new.shim_pid() == shim
+    assert str(other_version) not in Path(f"/proc/{shim}/cmdline").read_text()
+    new.await_status("still", "paused")
+    new.await_status("piped", "running")
+    assert {name: new.pids(name) for name in pids} == pids
+    _counts_on(new)
+    (new.work("leaver") / "go").touch()
+
+    def known() -> None:
+        [step] = new.status("leaver")["steps"]
+        assert step["restarts"] >= 1
+        assert step["lastExit"]["code"] == 7
+
+    eventually(known)
+    os.kill(pids["piped"][1], signal.SIGKILL)
+    eventually(lambda: _assert(new.status("piped")["steps"][1]["restarts"] == 1))
+    assert new.pids("piped")[0] == pids["piped"][0], "the source saw a broken pipe"
+    assert new.command("stop", "piped") == {"piped": "stopped"}
+    assert new.command("resume", "still") == {"still": "running"}
+    assert len(os.listdir(f"/proc/{shim}/fd")) < 40, "descriptors were left behind"
+
+
+def test_a_shim_that_cannot_be_upgraded_goes_on(make_flowd: Make, other_version: Path) -> None:
+    """What the new program cannot read is not handed over; flows are looked after as before."""
+    with (other_version / "flow_operator" / "shim" / "handover.py").open("a") as file:
+        file.write("\nFORMAT = 999\n")
+    old = make_flowd(environment={"PYTHONPATH": str(other_version)}).start()
+    old.create(make_document("piped", COUNTS, TRANSPORT, STORES))
+    old.await_status("piped", "running")
+    pids, shim = old.pids("piped"), old.shim_pid()
+    old.kill()
+    new = make_flowd()
+    new.start()
+    new.await_status("piped", "running")
+    assert (new.shim_pid(), new.pids("piped")) == (shim, pids)
+    assert "the shim stays as it is" in new.log.read_text()
+    _counts_on(new)
+    assert new.command("stop", "piped") == {"piped": "stopped"}
+
+
+# --- what is missing -------------------------------------------------------------------------
+
+
+def test_a_shim_whose_socket_was_removed_is_found(flowd: Flowd) -> None:
+    """It makes another where the operator asks for it, and no second shim is started."""
+    flowd.create(make_document("one"))
+    flowd.await_status("one", "running")
+    pids, shim = flowd.pids("one"), flowd.shim_pid()
+    flowd.kill()
+    (flowd.data / "shim.sock").unlink()
+    flowd.start()
+    flowd.await_status("one", "running")
+    assert (flowd.pids("one"), flowd.shim_pid()) == (pids, shim)
+
+
+def test_what_runs_without_any_record_is_ended_before_it_runs_twice(flowd: Flowd) -> None:
+    """Shim, operator and run records are gone: the environment of the processes still tells."""
+    flowd.create(make_document("one", "exec sleep 1000", "exec cat"))
+    flowd.await_status("one", "running")
+    before, shim = flowd.pids("one"), flowd.shim_pid()
+    flowd.kill()
+    os.kill(shim, signal.SIGKILL)
+    eventually(lambda: _assert(not alive(shim)))
+    shutil.rmtree(flowd.data / "runs")
+    flowd.start()
+
+    def one_copy() -> None:
+        flowd.await_status("one", "running")
+        assert set(processes_of(flowd.data)) == set(flowd.pids("one"))
+        assert not set(before) & set(flowd.pids("one"))
+
+    eventually(one_copy)
+
+
+# --- descriptors -----------------------------------------------------------------------------
+
+
+def test_a_shim_without_descriptors_says_so_and_heals(make_flowd: Make) -> None:
+    """Flows that do not fit wait with a reason; others go on, can be stopped, and make room."""
+    limit = 96
+    steps = ["exec sleep 1000", "cat", "cat", "cat"]
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    flowd = make_flowd().start()
+    shim = flowd.shim_pid()
+    resource.prlimit(shim, resource.RLIMIT_NOFILE, (limit, hard))
+    names = [f"many-{number:02}" for number in range(20)]
+    flowd.create(*(make_document(name, *steps) for name in names))
+
+    def settled() -> tuple[list[str], list[str]]:
+        told = {name: flowd.status(name)["status"] for name in names}
+        running = [name for name in names if told[name] == "running"]
+        waiting = [name for name in names if told[name] == "backoff"]
+        assert len(running) + len(waiting) == len(names), told
+        assert waiting
+        return running, waiting
+
+    running, waiting = eventually(settled)
+    message = flowd.status(waiting[0])["message"]
+    assert "descriptor" in message.lower() or "Too many open files" in message, message
+    before = _cpu_ticks(shim)
+    always_for(0.5, lambda: _assert(flowd.status(running[0])["status"] == "running"))
+    assert _cpu_ticks(shim) - before < 20, "the shim is busy with nothing"
+    flowd.kill()
+    flowd.start()  # A connection needs a descriptor too.
+    assert flowd.command("stop", *running, type=1) == dict.fromkeys(running, "stopped")
+    for name in waiting[: len(running)]:
+        flowd.await_status(name, "running")
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
+
+
+# --- processes -------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _at_most(processes: int, pid: int) -> Iterator[Path]:
+    """A group of the pids controller, of whichever version, with a process and its limit."""
+    for parent in (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup")):
+        group = parent / f"flow-test-{os.getpid()}-{time.monotonic_ns()}"
+        try:
+            group.mkdir()
+        except OSError:
+            continue
+        if (group / "pids.max").exists():
+            break
+        group.rmdir()
+    else:
+        pytest.skip("needs a pids controller that we may use")
+    try:
+        (group / "cgroup.procs").write_text(str(pid))
+        (group / "pids.max").write_text(str(processes))
+        yield group
+    finally:
+        (group / "pids.max").write_text("max")
+        for member in (group / "cgroup.procs").read_text().split():
+            with contextlib.suppress(OSError):
+                (parent / "cgroup.procs").write_text(member)
+        eventually(group.rmdir, within=5)
+
+
+def test_a_fork_that_fails_is_told_and_tried_again(make_flowd: Make) -> None:
+    """At the limit of processes a flow waits with the reason; with room it runs."""
+    flowd = make_flowd("--cgroups", "off").start()
+    with _at_most(5, flowd.shim_pid()) as group:
+        backoff = {"backoff": {"initial": "100ms", "max": "200ms"}}
+        names = [f"f{number}" for number in range(8)]
+        flowd.create(*(make_document(name, restart=backoff) for name in names))
+
+        def told() -> list[str]:
+            waiting = [name for name in names if flowd.status(name)["status"] == "backoff"]
+            assert len(waiting) == len(names) - 4
+            return waiting
+
+        waiting = eventually(told)
+        assert "limit of processes" in flowd.status(waiting[0])["message"]
+        (group / "pids.max").write_text("max")
+        for name in names:
+            flowd.await_status(name, "running")
+        flowd.command("stop", type=1)
+
+
+def _assert(condition: bool) -> None:
+    assert condition
