@@ -59,7 +59,9 @@ class Operator:
         board = Board(clock)
         work = WorkQueue(clock)
         self._runners: Mapping[str, Runner] = {
-            "process": ProcessRunner(layout, cgroups=settings.cgroups == "auto")
+            "process": ProcessRunner(
+                layout, cgroups=settings.cgroups == "auto", users=settings.users
+            )
         }
         self._prober = Prober(clock, work.add, self._runners["process"].check)
         reconciler = Reconciler(
@@ -224,6 +226,13 @@ def _parser() -> argparse.ArgumentParser:
         "--insecure", action="store_true", help="serve beyond this machine without asking who calls"
     )
     parser.add_argument(
+        "--allow-users",
+        type=_names,
+        default=frozenset(),
+        metavar="NAME,...",
+        help="whom steps may run as if flowd is root; * for everybody",
+    )
+    parser.add_argument(
         "--cgroups",
         choices=("auto", "off"),
         default="auto",
@@ -231,6 +240,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowd {__version__}")
     return parser
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(filter(None, (name.strip() for name in text.split(","))))
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -272,6 +285,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         prune=options.prune,
         insecure=options.insecure,
         cgroups=options.cgroups,
+        users=options.allow_users,
     )
 
 

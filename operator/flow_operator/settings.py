@@ -127,6 +127,7 @@ class Settings:
         prune: whether flows whose file has gone are removed: ``auto`` holds back when so much
             goes at once that it looks like an accident.
         insecure: serve beyond this machine although nobody is asked who they are.
+        users: whom steps may run as, besides who the operator is; ``*`` for everybody.
         cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
 
@@ -138,3 +139,4 @@ class Settings:
     prune: Literal["auto", "always", "never"] = "auto"
     insecure: bool = False
     cgroups: Literal["auto", "off"] = "auto"
+    users: frozenset[str] = frozenset()

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from flow_operator.model.units import Duration, duration
+from flow_operator.model.units import Cpu, Duration, Size, duration
 
 API_VERSION: Literal["flow-operator.dev/v1"] = "flow-operator.dev/v1"
 
@@ -103,17 +103,46 @@ class Probe(Part, frozen=True):
 
 
 class Limits(Part, frozen=True):
-    """Hard limits of each process of a step."""
+    """Hard limits of a step.
+
+    ``openFiles`` holds for each process. The others hold for all of a step's processes together,
+    where the operator can make cgroups (version 2); the status tells whether they are enforced.
+    """
 
     open_files: Annotated[int, Meta(ge=16, le=1_048_576, description="RLIMIT_NOFILE.")] | None = (
         None
     )
+    cpu: Cpu | None = None
+    memory: Size | None = None
+    pids: Annotated[int, Meta(ge=1, le=4_194_304, description="Processes and threads.")] | None = (
+        None
+    )
+
+
+Number = Annotated[int, Meta(ge=0, le=2**62)]
+
+
+class Rlimits(Part, frozen=True):
+    """Limits of each process, soft and hard at once, by their names in setrlimit(2).
+
+    None may be above the hard limit with which the operator was started.
+    """
+
+    address_space: Size | None = field(default=None, name="as")
+    core: Size | None = None
+    cpu: Annotated[Number, Meta(description="Seconds.")] | None = None
+    data: Size | None = None
+    fsize: Size | None = None
+    memlock: Size | None = None
+    nproc: Annotated[Number, Meta(description="Processes of the user.")] | None = None
+    stack: Size | None = None
 
 
 class Resources(Part, frozen=True):
     """What a step may use."""
 
     limits: Limits = Limits()
+    rlimits: Rlimits = Rlimits()
 
 
 class Step(Part, frozen=True):
@@ -125,6 +154,17 @@ class Step(Part, frozen=True):
     working_dir: Annotated[Text, Meta(min_length=1)] | None = None
     env: tuple[EnvVar, ...] = ()
     env_from: tuple[FileReference, ...] = ()
+    user: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z0-9_][-A-Za-z0-9_.]*$(?!\n)",
+                description="Name or uid; only users that flowd allows.",
+            ),
+        ]
+        | None
+    ) = None
+    umask: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$(?!\n)")] | None = None
     resources: Resources = Resources()
     startup_probe: Probe | None = None
     readiness_probe: Probe | None = None
@@ -222,10 +262,13 @@ def template_hash(flow: Flow, base: str | None) -> str:
     """A digest of what a running instance was started from.
 
     Two flows of one hash need no restart to become each other. ``base`` is the directory that
-    relative paths start from.
+    relative paths start from. Fields that came later count only where they are used, so that an
+    upgrade of the operator restarts nothing.
     """
     steps = [
-        (s.name, s.argv, s.working_dir, s.env, s.env_from, s.resources) for s in flow.spec.steps
+        (s.name, s.argv, s.working_dir, s.env, s.env_from, s.resources)
+        + ((s.user, s.umask) if s.user or s.umask else ())
+        for s in flow.spec.steps
     ]
     return digest((flow.spec.runner, base, steps))
 
@@ -236,16 +279,16 @@ def digest(value: Any) -> str:
 
 
 def encode_unit(value: Any) -> Any:
-    """Msgspec's ``enc_hook``: durations are written as the user wrote them."""
-    if isinstance(value, Duration):
+    """Msgspec's ``enc_hook``: durations and quantities are written as the user wrote them."""
+    if isinstance(value, Duration | Size | Cpu):
         return value.text
     raise NotImplementedError(f"cannot encode {type(value)}")
 
 
 def decode_unit(kind: type, value: Any) -> Any:
     """Msgspec's ``dec_hook`` for the types of :mod:`flow_operator.model.units`."""
-    if kind is Duration:
-        return Duration.parse(value)
+    if kind in (Duration, Size, Cpu):
+        return kind.parse(value)
     raise NotImplementedError(f"cannot decode {kind}")
 
 

@@ -10,7 +10,14 @@ from typing import Any
 import msgspec
 
 from flow_operator.model import flow
-from flow_operator.model.units import DURATION_PATTERN, Duration
+from flow_operator.model.units import (
+    CPU_PATTERN,
+    DURATION_PATTERN,
+    SIZE_PATTERN,
+    Cpu,
+    Duration,
+    Size,
+)
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -35,6 +42,20 @@ def _unit_schema(kind: type) -> dict[str, Any]:
             "type": ["string", "number"],
             "pattern": DURATION_PATTERN,
             "minimum": 0,
+        }
+    if kind is Size:
+        return {
+            "description": "A size: 512Ki, 256Mi, 1.5Gi, 10M, or a number of bytes.",
+            "type": ["string", "integer"],
+            "pattern": SIZE_PATTERN,
+            "minimum": 0,
+        }
+    if kind is Cpu:
+        return {
+            "description": "CPUs: 500m, 1, 1.5.",
+            "type": ["string", "number"],
+            "pattern": CPU_PATTERN,
+            "minimum": 0.01,
         }
     raise NotImplementedError(kind)
 

@@ -535,6 +535,8 @@ def _step_as_seen(step: StepMemory, view: StepView) -> StepMemory:
 def _told(ended: Exit) -> str:
     if ended.reason == "SpawnFailed":
         return f"could not be started: {ended.detail}"
+    if ended.reason == "OOMKilled":
+        return "was killed for its memory limit (resources.limits.memory)"
     if ended.signal is not None:
         return f"was ended by {signal_name(ended.signal)}"
     if ended.code is None:

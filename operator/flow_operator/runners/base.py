@@ -28,7 +28,8 @@ class Exit(Struct, frozen=True, omit_defaults=True):
     """How a process ended.
 
     Attributes:
-        reason: Completed, Error, Signaled, SpawnFailed, or ExitUnknown where nobody saw it.
+        reason: Completed, Error, Signaled, OOMKilled, SpawnFailed, or ExitUnknown where nobody saw
+            it.
         code: the exit code, unless a signal ended it or nobody saw it.
         signal: the signal's number, if one ended it.
         detail: a sentence, where there is more to tell.
@@ -62,6 +63,7 @@ class StepView(Struct, frozen=True):
         ended: whether it has ended for good and its pipes are let go.
         exit: how its last process ended; None while it runs.
         input_bytes: what it left unread in its pipe when it exited.
+        limits: those that were asked for, each with whether it is enforced.
     """
 
     attempt: int = 0
@@ -70,6 +72,7 @@ class StepView(Struct, frozen=True):
     ended: bool = False
     exit: Exit | None = None
     input_bytes: int = 0
+    limits: tuple[tuple[str, bool], ...] = ()
 
     @property
     def alive(self) -> bool:

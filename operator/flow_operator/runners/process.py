@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import resource
 import threading
 import uuid
 from collections.abc import Iterable
@@ -34,6 +33,7 @@ from flow_operator.runners.base import (
 )
 from flow_operator.runners.census import Census, Job, Kind
 from flow_operator.runners.environment import base_environment, step_environment
+from flow_operator.runners.limits import limits_of
 from flow_operator.runners.procfs import (
     STOPPED_STATES,
     descendants,
@@ -41,13 +41,11 @@ from flow_operator.runners.procfs import (
 )
 from flow_operator.runners.remains import Remains
 from flow_operator.runners.shim_link import ShimLink, shim_command
+from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
 
 log = structlog.get_logger("process-runner")
-
-_SOFT_NOFILE = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-"""Descriptors that a step may open unless it says otherwise: as many as flowd, when it started."""
 
 
 class _Run:
@@ -71,10 +69,14 @@ class ProcessRunner:
     Args:
         layout: where logs, work directories and the shim's socket are.
         cgroups: whether to use them where they can be used.
+        users: whom steps may run as; ``*`` for everybody.
     """
 
-    def __init__(self, layout: Layout, *, cgroups: bool = True) -> None:
+    def __init__(
+        self, layout: Layout, *, cgroups: bool = True, users: frozenset[str] = frozenset()
+    ) -> None:
         self._layout = layout
+        self._users = Users(users)
         self._hello = {"env": base_environment(), "cgroups": cgroups}
         self._home = str(layout.root)
         self._lock = threading.RLock()
@@ -443,8 +445,11 @@ class ProcessRunner:
 
     def _spec(self, launch: Launch, step: Step, attempt: int) -> dict[str, Any]:
         flow_id = launch.flow.flow_id
+        user = self._users.of(step)
         work = self._layout.work_dir(flow_id)
         work.mkdir(parents=True, exist_ok=True)
+        if user is not None:
+            user.give(self._layout.root, work)
         log = self._layout.log_file(flow_id, launch.replica, step.name)
         log.parent.mkdir(parents=True, exist_ok=True)
         cwd = os.path.join(launch.base or str(Path.cwd()), step.working_dir or "")  # noqa: PTH118
@@ -452,6 +457,7 @@ class ProcessRunner:
             "argv": list(step.argv),
             "cwd": cwd,
             "env": {
+                **(user.environment() if user is not None else {}),
                 **step_environment(step, cwd),
                 "FLOW_OPERATOR": self._home,
                 "FLOW_ID": flow_id,
@@ -462,14 +468,9 @@ class ProcessRunner:
                 "FLOW_DATA": str(work),
             },
             "log": str(log),
-            "nofile": _SOFT_NOFILE,
-            "rlimits": _rlimits(step),
+            "user": user.ids() if user is not None else None,
+            **limits_of(step),
         }
-
-
-def _rlimits(step: Step) -> dict[str, int]:
-    limits = {"NOFILE": step.resources.limits.open_files}
-    return {name: value for name, value in limits.items() if value is not None}
 
 
 def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
@@ -497,6 +498,7 @@ def _step_view(step: dict[str, Any]) -> StepView:
         step["ended"],
         msgspec.convert(step["exit"], Exit) if step["exit"] else None,
         step["input"],
+        tuple(sorted(step["limits"].items())),
     )
 
 

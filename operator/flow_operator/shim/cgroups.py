@@ -120,13 +120,15 @@ def change(path: str, what: str) -> None:
         _write(path, name, value)
 
 
-def limit(path: str, limits: Mapping[str, float]) -> dict[str, bool]:
+def limit(path: str | None, limits: Mapping[str, float]) -> dict[str, bool]:
     """Set the limits of a group; returns which of them hold.
 
     Args:
-        path: the group.
+        path: the group; where there is none, no limit holds.
         limits: ``cpu`` in cores, ``memory`` in bytes, ``pids`` in processes and threads.
     """
+    if path is None:
+        return dict.fromkeys(limits, False)
     held = {name: _try_write(path, *_setting(name, value)) for name, value in limits.items()}
     if held.get("memory"):
         # A limit that swaps is none, and half a killed step is of no use to anybody.

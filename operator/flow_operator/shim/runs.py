@@ -76,7 +76,12 @@ class Pipe:
 
 
 class Step:
-    """One step of a run: its present process, or how the last one ended."""
+    """One step of a run: its present process, or how the last one ended.
+
+    Attributes:
+        leaf: the directory of its present attempt's cgroup, if it has one.
+        limits: which of those that were asked for hold.
+    """
 
     def __init__(self) -> None:
         self.attempt = 0
@@ -85,6 +90,8 @@ class Step:
         self.pidfd = -1
         self.ended = False
         self.exit: dict[str, Any] | None = None
+        self.leaf: str | None = None
+        self.limits: dict[str, bool] = {}
 
     @property
     def alive(self) -> bool:
@@ -93,6 +100,8 @@ class Step:
 
     def left(self, reason: str, code: int | None, number: int | None, detail: str = "") -> None:
         """Record how the process ended; ``code`` and signal ``number`` as waitpid tells them."""
+        if number == signal.SIGKILL and self.leaf and cgroups.out_of_memory(self.leaf):
+            reason = "OOMKilled"
         self.exit = {
             "reason": reason,
             "code": code,
@@ -151,7 +160,7 @@ class Run:
         step.exit = None
         step.pid = 0
         try:
-            with self._group(groups, f"{index}.{attempt}"):
+            with self._group(groups, f"{index}.{attempt}") as step.leaf:
                 try:
                     step.pid = self._spawn(index, spec, env)
                 except SpawnError as error:
@@ -162,6 +171,8 @@ class Run:
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
+        # Not before we have left the group: they would hold for us too.
+        step.limits = cgroups.limit(step.leaf, spec["limits"])
         step.start = start_time(step.pid)
         return True
 
@@ -281,6 +292,7 @@ class Run:
                     "start": step.start,
                     "ended": step.ended,
                     "exit": step.exit,
+                    "limits": step.limits,
                     "input": self.pipes[index - 1].bytes() if index and not step.alive else 0,
                 }
                 for index, step in enumerate(self.steps)
