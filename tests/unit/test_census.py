@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import itertools
+import os
+import resource
 import signal
+from collections.abc import Iterator
 
 import pytest
 
 from flow_operator.runners import census as module
 from flow_operator.runners.census import Census, Job
-from flow_operator.runners.procfs import Proc
+from flow_operator.runners.procfs import Proc, environment, read_proc, scan, send_signal
 from support import eventually
 
 
@@ -82,3 +87,45 @@ def test_a_thaw_reaches_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [proc(5, "D"), proc(6, "T", ppid=5)], [proc(5), proc(6, ppid=5)])
     world.run(Job("thaw", {}))
     assert sorted(world.sent) == [(5, signal.SIGCONT), (6, signal.SIGCONT)]
+
+
+def test_what_cannot_be_looked_at_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look that fails counts for nothing; the census lives on and looks again."""
+    world = World(monkeypatch, [], [proc(5)], [], [])
+    looks = itertools.count()
+    look = world._scan
+
+    def fails_twice() -> dict[int, Proc]:
+        if next(looks) in (1, 2):
+            raise OSError(errno.EMFILE, "no descriptor left")
+        return look()
+
+    monkeypatch.setattr(module, "scan", fails_twice)
+    world.run(Job("sweep", {}, signal.SIGKILL))
+    assert world.sent == [(5, signal.SIGKILL)]
+    assert next(looks) == 6
+
+
+def test_without_descriptors_nobody_counts_as_gone() -> None:
+    """A process that cannot be read is an error, and not an absence."""
+    with without_descriptors():
+        for look in (scan, lambda: read_proc(os.getpid()), lambda: environment(os.getpid())):
+            with pytest.raises(OSError) as caught:
+                look()
+            assert caught.value.errno == errno.EMFILE
+        with pytest.raises(OSError):
+            send_signal(Proc(os.getpid(), "S", 1, 1, 1, 0, 0), signal.SIGCONT)
+    assert read_proc(os.getpid()) is not None
+    assert read_proc(2**22 + 1) is None
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.open(os.devnull, os.O_RDONLY)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
