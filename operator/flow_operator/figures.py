@@ -1,15 +1,18 @@
-"""What flows use: CPU, memory and unread bytes, sampled when somebody asks."""
+"""What changes all the time: what flows use, and what probes show. Added when somebody asks.
+
+None of it goes over the board, where each change is a new version of the status.
+"""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from msgspec.structs import replace
 
 from flow_operator.clock import Clock
 from flow_operator.errors import RunnerError
-from flow_operator.model.status import FlowStatus, StepStatus
+from flow_operator.model.status import FlowStatus, ProbeStatus, StepStatus
 from flow_operator.runners.base import Runner, Usage
 
 MAX_AGE = 2.0
@@ -17,13 +20,17 @@ MAX_AGE = 2.0
 
 _NOTHING = Usage()
 
+Probes = Callable[[str], Mapping[tuple[str, int], tuple[ProbeStatus, ...]]]
+"""Tells what the probes of a flow have shown, by run and step index."""
+
 
 class Figures:
-    """Adds to statuses what their steps use."""
+    """Adds to statuses what their steps use, and what their probes show now."""
 
-    def __init__(self, runners: Mapping[str, Runner], clock: Clock) -> None:
+    def __init__(self, runners: Mapping[str, Runner], clock: Clock, probes: Probes) -> None:
         self._runners = runners
         self._clock = clock
+        self._probes = probes
         self._lock = threading.Lock()
         self._samples: dict[str, tuple[float, tuple[Usage, ...]]] = {}
 
@@ -57,6 +64,8 @@ class Figures:
             self._samples |= {run: (now, steps) for run, steps in usage.items()}
 
     def _with_figures(self, status: FlowStatus) -> FlowStatus:
+        probed = any(step.probes for step in status.steps)
+        results = self._probes(status.flow_id) if probed else {}
         names: dict[str, int] = {}
         steps: list[StepStatus] = []
         for step in status.steps:
@@ -70,6 +79,15 @@ class Figures:
                     cpu_seconds=round(usage.cpu_seconds, 2),
                     memory_bytes=usage.memory_bytes,
                     in_flight_bytes=usage.in_flight_bytes,
+                    open_files=usage.open_files,
+                    probes=_with_results(step.probes, results.get((step.run, index), ())),
                 )
             )
         return replace(status, steps=tuple(steps))
+
+
+def _with_results(
+    configured: tuple[ProbeStatus, ...], results: tuple[ProbeStatus, ...]
+) -> tuple[ProbeStatus, ...]:
+    shown = {result.kind: result for result in results}
+    return tuple(shown.get(probe.kind, probe) for probe in configured)

@@ -23,6 +23,7 @@ from flow_operator.clock import SystemClock, boot_id
 from flow_operator.controller import Controller
 from flow_operator.errors import FlowError
 from flow_operator.figures import Figures
+from flow_operator.gauges import Gauges
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Runner
@@ -63,13 +64,16 @@ class Operator:
                 layout, cgroups=settings.cgroups == "auto", users=settings.users
             )
         }
-        self._prober = Prober(clock, work.add, self._runners["process"].check)
+        local = self._runners["process"]
+        self._prober = Prober(clock, work.add, local.check, local.read_log)
+        self._gauges = Gauges(clock, work.add, self._runners)
         reconciler = Reconciler(
             store=self._store,
             memories=memories,
             runners=self._runners,
             board=board,
             prober=self._prober,
+            gauges=self._gauges,
             clock=clock,
             boot=boot_id(),
             interrupt=self._interrupt,
@@ -98,7 +102,7 @@ class Operator:
             store=self._store,
             desired=Desired(self._store),
             board=board,
-            figures=Figures(self._runners, clock),
+            figures=Figures(self._runners, clock, self._prober.results),
             layout=layout,
             ready=lambda: self._controller.synced,
             folder=self._folder.describe if self._folder else _no_folder,
@@ -123,6 +127,7 @@ class Operator:
             # Before anything is launched: it may have been edited or removed meanwhile.
             self._folder.start()
         self._welcome(adopted)
+        self._gauges.start()
         self._controller.start()
 
     def _welcome(self, adopted: int) -> None:
@@ -162,6 +167,7 @@ class Operator:
         self._interrupt.set()
         self._server.close()
         self._prober.close()
+        self._gauges.close()
         self._controller.stop()
         idle = not self._controller.left()
         for runner in self._runners.values():

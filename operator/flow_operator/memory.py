@@ -39,6 +39,8 @@ class StepMemory(Record, frozen=True):
         pid: of its process, with ``start``; what a new shim needs to take it over. 0 once it
             has exited, and before the start was recorded.
         last_exit: how it last ended.
+        log_from: where in its log the output of the last attempt begins; None if nobody knows.
+        printed: patterns of log lines that were found, with the attempt that had printed them.
     """
 
     attempt: int = 1
@@ -54,6 +56,8 @@ class StepMemory(Record, frozen=True):
     last_exit: Exit | None = None
     trouble: str = ""
     killed: bool = False
+    log_from: int | None = None
+    printed: dict[str, int] = {}
 
 
 class Stopping(Record, frozen=True):
@@ -105,7 +109,14 @@ class RunMemory(Record, frozen=True):
     def handle(self) -> Handle:
         """What a runner needs to take the run back."""
         steps = tuple(
-            StepView(s.attempt, s.pid, s.start, s.ended, None if s.pid else s.last_exit)
+            StepView(
+                s.attempt,
+                s.pid,
+                s.start,
+                s.ended,
+                None if s.pid else s.last_exit,
+                log_from=s.log_from,
+            )
             for s in self.steps
         )
         names = tuple(step.name for step in self.flow.spec.steps)

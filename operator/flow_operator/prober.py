@@ -1,4 +1,4 @@
-"""Probes: periodic checks of steps, as Kubernetes knows them.
+"""Probes: periodic checks of steps, as Kubernetes knows them, and one for lines in their logs.
 
 A startup probe holds the others back until it has succeeded once. A readiness probe says whether
 the step is ready; a liveness probe, and a startup probe that uses up its failures, say that it
@@ -14,16 +14,16 @@ import socket
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from msgspec import Struct
 
-from flow_operator.clock import Clock
+from flow_operator.clock import Clock, rfc3339
 from flow_operator.errors import FlowError
-from flow_operator.model.flow import HttpGetAction, Probe, Step, TcpSocketAction
-from flow_operator.runners.base import CheckResult, Launch
-
-ProbeKind = Literal["startup", "readiness", "liveness"]
+from flow_operator.lines import LineSearch
+from flow_operator.model.flow import HttpGetAction, Probe, ProbeKind, Step, TcpSocketAction
+from flow_operator.model.status import ProbeStatus
+from flow_operator.runners.base import CheckResult, Launch, LogPart
 
 WORKERS = 16
 """Checks at once; one takes at most its probe's timeout."""
@@ -31,6 +31,9 @@ WORKERS = 16
 _ACCEPTED = range(200, 400)
 
 Execute = Callable[[Launch, Step, tuple[str, ...], float], CheckResult]
+ReadLog = Callable[[str, int, int | None], LogPart]
+
+_PRINTED = "a line that matches was printed"
 
 
 class ProbeKey(NamedTuple):
@@ -43,40 +46,81 @@ class ProbeKey(NamedTuple):
 
 
 class Target(Struct, frozen=True):
-    """One check to be made over and over."""
+    """One check to be made over and over.
+
+    ``printed``: whether the line that it waits for is known to have been printed.
+    """
 
     key: ProbeKey
     probe: Probe
     launch: Launch
     step: Step
+    printed: bool = False
 
 
 class Verdict(Struct, frozen=True):
-    """What the probes of a flow say, as the plan takes it."""
+    """What the probes of a flow say, as the plan takes it.
+
+    ``printed``: (run, step index, attempt, pattern) of the lines that were found.
+    """
 
     unhealthy: frozenset[tuple[str, int, int]] = frozenset()
     not_started: frozenset[tuple[str, int]] = frozenset()
     not_ready: dict[tuple[str, int], str] = {}
+    printed: frozenset[tuple[str, int, int, str]] = frozenset()
 
 
 class _Watch:
     """One target and what its checks have shown."""
 
-    __slots__ = ("failures", "message", "passing", "scheduled", "successes", "target")
+    __slots__ = (
+        "checked_at",
+        "failures",
+        "message",
+        "ok",
+        "passing",
+        "scheduled",
+        "search",
+        "successes",
+        "target",
+    )
 
     def __init__(self, target: Target) -> None:
+        line = target.probe.log_line
         self.target = target
-        self.passing: bool | None = None
+        self.search = None if line is None else LineSearch(line.pattern)
+        self.passing: bool | None = True if target.printed else None
+        self.ok = self.passing
         self.scheduled = False
         self.successes = 0
         self.failures = 0
-        self.message = "not yet checked"
+        self.message = _PRINTED if target.printed else "not yet checked"
+        self.checked_at: float | None = None
 
-    def add(self, result: CheckResult) -> bool:
-        """Take a result; returns whether the verdict has changed."""
+    def keep(self, former: _Watch) -> None:
+        """Go on from what another one has shown."""
+        self.passing, self.ok, self.message = former.passing, former.ok, former.message
+        self.successes, self.failures = former.successes, former.failures
+        self.checked_at = former.checked_at
+
+    @property
+    def settled(self) -> bool:
+        """Whether there is nothing more to be learnt: a step starts up, and prints, only once."""
+        if self.target.key.kind == "startup":
+            return self.passing is not None
+        return bool(self.passing) and self.search is not None
+
+    def status(self) -> ProbeStatus:
+        """What is told of it."""
+        at = None if self.checked_at is None else rfc3339(self.checked_at)
+        kind = self.target.key.kind
+        return ProbeStatus(kind, self.ok, self.message, at, self.successes, self.failures)
+
+    def add(self, result: CheckResult, wall: float) -> bool:
+        """Take a result, as of ``wall``; returns whether the verdict has changed."""
         before = self.passing
         probe = self.target.probe
-        self.message = result.message
+        self.message, self.ok, self.checked_at = result.message, result.ok, wall
         if result.ok:
             self.successes, self.failures = self.successes + 1, 0
             if self.successes >= probe.success_threshold:
@@ -95,12 +139,16 @@ class Prober:
         clock: when checks are due.
         notify: called with a flow's id when a verdict about it has changed.
         execute: runs a command beside a step.
+        read_log: tells what a step has printed.
     """
 
-    def __init__(self, clock: Clock, notify: Callable[[str], None], execute: Execute) -> None:
+    def __init__(
+        self, clock: Clock, notify: Callable[[str], None], execute: Execute, read_log: ReadLog
+    ) -> None:
         self._clock = clock
         self._notify = notify
         self._execute = execute
+        self._read_log = read_log
         self._changed = threading.Condition()
         self._watches: dict[str, dict[ProbeKey, _Watch]] = {}
         self._due: list[tuple[float, int, _Watch]] = []
@@ -122,9 +170,9 @@ class Prober:
             for key, target in wanted.items():
                 watch = present.get(key)
                 if watch is None or watch.target.probe != target.probe:
-                    started = key.kind == "startup" and watch is not None and watch.passing
-                    watch = _Watch(target)
-                    watch.passing = True if started else None  # A step starts up only once.
+                    former, watch = watch, _Watch(target)
+                    if former is not None and key.kind == "startup" and former.passing:
+                        watch.keep(former)
                 watches[key] = watch
             self._watches[flow_id] = watches
             self._begin(watches)
@@ -133,11 +181,8 @@ class Prober:
         """Schedule what nothing holds back any more."""
         for key, watch in watches.items():
             startup = watches.get(key._replace(kind="startup"))
-            if key.kind == "startup":
-                held = bool(watch.passing)
-            else:
-                held = startup is not None and not startup.passing
-            if not held and not watch.scheduled:
+            held = key.kind != "startup" and startup is not None and not startup.passing
+            if not (held or watch.settled or watch.scheduled):
                 watch.scheduled = True
                 self._push(watch, watch.target.probe.initial_delay.seconds)
 
@@ -150,7 +195,7 @@ class Prober:
         """What the checks of a flow have shown so far."""
         with self._changed:
             watches = dict(self._watches.get(flow_id, {}))
-        unhealthy, not_started, not_ready = set(), set(), {}
+        unhealthy, not_started, not_ready, printed = set(), set(), {}, set()
         for key, watch in watches.items():
             if key.kind == "readiness":
                 if not watch.passing:
@@ -161,7 +206,19 @@ class Prober:
                 unhealthy.add((key.run, key.step, key.attempt))
             if key.kind == "startup" and not watch.passing:
                 not_started.add((key.run, key.step))
-        return Verdict(frozenset(unhealthy), frozenset(not_started), not_ready)
+            line = watch.target.probe.log_line
+            if line is not None and watch.passing:
+                printed.add((key.run, key.step, key.attempt, line.pattern))
+        return Verdict(frozenset(unhealthy), frozenset(not_started), not_ready, frozenset(printed))
+
+    def results(self, flow_id: str) -> dict[tuple[str, int], tuple[ProbeStatus, ...]]:
+        """What each probe has shown so far, by run and step index."""
+        found: dict[tuple[str, int], tuple[ProbeStatus, ...]] = {}
+        with self._changed:
+            for key, watch in self._watches.get(flow_id, {}).items():
+                told = found.get((key.run, key.step), ())
+                found[key.run, key.step] = (*told, watch.status())
+        return found
 
     def close(self) -> None:
         """End all checks."""
@@ -192,32 +249,41 @@ class Prober:
 
     def _run(self, watch: _Watch) -> None:
         target = watch.target
-        result = self._check(target)
+        result = self._check(watch)
         with self._changed:
             if self._closed or not self._current(watch):
                 return
-            changed = watch.add(result)
-            once = target.key.kind == "startup" and watch.passing is not None
-            if not once:
+            changed = watch.add(result, self._clock.wall())
+            if not watch.settled:
                 self._push(watch, target.probe.period.seconds)
             else:
                 self._begin(self._watches[target.launch.flow.flow_id])
         if changed:
             self._notify(target.launch.flow.flow_id)
 
-    def _check(self, target: Target) -> CheckResult:
-        probe = target.probe
+    def _check(self, watch: _Watch) -> CheckResult:
+        target, probe = watch.target, watch.target.probe
         timeout = probe.timeout.seconds
         try:
             if probe.http_get is not None:
                 return _http(probe.http_get, timeout)
             if probe.tcp_socket is not None:
                 return _tcp(probe.tcp_socket, timeout)
-            assert probe.exec is not None  # noqa: S101 - validated: exactly one of the three
+            if watch.search is not None:
+                return self._look_for_line(watch.search, target.key, timeout)
+            assert probe.exec is not None  # noqa: S101 - validated: exactly one of the four
             return self._execute(target.launch, target.step, probe.exec.command, timeout)
         except (OSError, ValueError, http.client.HTTPException, FlowError) as error:
             # ValueError: a host that is no name, as IDNA tells it.
             return CheckResult(ok=False, message=str(error) or type(error).__name__)
+
+    def _look_for_line(self, search: LineSearch, key: ProbeKey, timeout: float) -> CheckResult:
+        end = self._clock.monotonic() + timeout
+        found = search.go_on(
+            lambda position: self._read_log(key.run, key.step, position),
+            lambda: self._clock.monotonic() > end,
+        )
+        return CheckResult(ok=found, message=_PRINTED if found else "no line that matches as yet")
 
 
 def _http(action: HttpGetAction, timeout: float) -> CheckResult:

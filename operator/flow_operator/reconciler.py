@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Literal, cast
+from typing import Literal
 
 import structlog
 from msgspec import Struct
@@ -13,7 +13,8 @@ from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.errors import TerminalError
-from flow_operator.memory import FlowMemory, RunMemory
+from flow_operator.gauges import Gauges, Watched
+from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.model.flow import Flow
 from flow_operator.model.status import FlowStatus, Source
 from flow_operator.plan import (
@@ -22,6 +23,7 @@ from flow_operator.plan import (
     Forget,
     Freeze,
     LaunchRun,
+    Note,
     Seen,
     SignalSteps,
     StartStep,
@@ -32,8 +34,9 @@ from flow_operator.plan import (
     plan,
     report,
     start_failed,
+    transitions,
 )
-from flow_operator.prober import ProbeKey, ProbeKind, Prober, Target
+from flow_operator.prober import ProbeKey, Prober, Target
 from flow_operator.runners.base import Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
 
@@ -81,6 +84,7 @@ class Reconciler:
         runners: Mapping[str, Runner],
         board: Board,
         prober: Prober,
+        gauges: Gauges,
         clock: Clock,
         boot: str,
         interrupt: threading.Event,
@@ -90,6 +94,7 @@ class Reconciler:
         self._runners = runners
         self._board = board
         self._prober = prober
+        self._gauges = gauges
         self._clock = clock
         self.boot = boot
         self._interrupt = interrupt
@@ -112,9 +117,7 @@ class Reconciler:
             memory = self._memories.get(flow_id)
             decision = plan(want, self._see(flow_id), memory, self._clock.monotonic())
             for note in decision.notes:
-                self._board.record(flow_id, note.reason, note.message, warning=note.warning)
-                tell = bound.warning if note.warning else bound.info
-                tell(note.reason, detail=note.message)
+                self._note(flow_id, note, bound)
             if any(isinstance(action, LaunchRun) for action in decision.actions):
                 self._memories.put(flow_id, decision.intent)
             written = True
@@ -126,8 +129,8 @@ class Reconciler:
             elif not decision.actions:
                 self._gone(flow_id, record)
                 return Result()
-            self._probe(flow_id, want)
-            self._tell(flow_id, want, record)
+            self._watch(flow_id, want)
+            self._tell(flow_id, want, record, bound)
             again = any(action.settles for action in decision.actions)
             if not again and after == memory:
                 return Result(decision.wake if written else self._sooner(decision.wake))
@@ -179,6 +182,7 @@ class Reconciler:
 
     def _see(self, flow_id: str) -> Seen:
         verdict = self._prober.verdict(flow_id)
+        reading = self._gauges.reading(flow_id)
         return Seen(
             boot=self.boot,
             instances=tuple(
@@ -189,20 +193,47 @@ class Reconciler:
             unhealthy=verdict.unhealthy,
             not_started=verdict.not_started,
             not_ready=verdict.not_ready,
+            printed=verdict.printed,
+            silent=reading.silent,
+            backpressured=reading.backpressured,
         )
 
-    def _probe(self, flow_id: str, want: Want) -> None:
+    def _watch(self, flow_id: str, want: Want) -> None:
         """Have those steps checked that run and are to go on running.
 
         Before anything is told: a step whose check was not yet made is not ready.
         """
         targets: list[Target] = []
+        watched: list[Watched] = []
         if want.flow is not None and want.state == "running":
-            for run in self._memories.get(flow_id).runs.values():
-                if run.stop is None and run.uid == want.uid:
-                    flow = want.flow if run.template == want.template else run.flow
-                    targets += _targets(run, flow)
+            runs = self._memories.get(flow_id).runs.values()
+            going = [run for run in runs if run.stop is None and run.uid == want.uid]
+            for run in going:
+                targets += _targets(run, want.flow_of(run))
+            watched = self._watched(flow_id, want.flow, going)
         self._prober.sync(flow_id, targets)
+        self._gauges.sync(flow_id, watched)
+
+    def _watched(self, flow_id: str, flow: Flow, runs: list[RunMemory]) -> list[Watched]:
+        """What the gauges are to look at: not what is frozen, which cannot move."""
+        limit = flow.spec.progress.silence_timeout
+        if limit is None and all(len(run.steps) == 1 for run in runs):
+            return []
+        frozen = {
+            instance.run
+            for runner in self._runners.values()
+            for instance in runner.observe(flow_id)
+            if instance.frozen
+        }
+        return [
+            Watched(
+                run.run,
+                tuple(0 if _without_process(step) else step.attempt for step in run.steps),
+                None if limit is None else limit.seconds,
+            )
+            for run in runs
+            if run.run not in frozen and not run.verify_at
+        ]
 
     # --- acting --------------------------------------------------------------------------
 
@@ -244,6 +275,7 @@ class Reconciler:
     def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
         """Nothing is wanted and nothing is left."""
         self._prober.sync(flow_id, ())
+        self._gauges.sync(flow_id, ())
         self._memories.drop(flow_id)
         if isinstance(record, Tombstone) and not self._store.purge(record):
             return  # A new flow has taken its place; its own look follows.
@@ -251,7 +283,18 @@ class Reconciler:
 
     # --- telling -------------------------------------------------------------------------
 
-    def _tell(self, flow_id: str, want: Want, record: StoredFlow | Tombstone | None) -> None:
+    def _note(self, flow_id: str, note: Note, bound: structlog.stdlib.BoundLogger) -> None:
+        self._board.record(flow_id, note.reason, note.message, warning=note.warning)
+        tell = bound.warning if note.warning else bound.info
+        tell(note.reason, detail=note.message)
+
+    def _tell(
+        self,
+        flow_id: str,
+        want: Want,
+        record: StoredFlow | Tombstone | None,
+        bound: structlog.stdlib.BoundLogger,
+    ) -> None:
         origin = record.origin if isinstance(record, StoredFlow) else None
         file = origin.file if origin else None
         previous = self._board.get(flow_id)
@@ -259,9 +302,10 @@ class Reconciler:
         source = Source("file" if file else "api", file, error)
         memory = self._memories.get(flow_id)
         now = (self._clock.monotonic(), self._clock.wall())
-        self._board.publish(
-            report(flow_id, want, self._see(flow_id), memory, previous, source, now)
-        )
+        status = report(flow_id, want, self._see(flow_id), memory, previous, source, now)
+        for note in transitions(previous, status):
+            self._note(flow_id, note, bound)
+        self._board.publish(status)
 
     def _tell_corrupt(self, flow_id: str) -> None:
         message = self._store.corrupt[flow_id]
@@ -301,18 +345,19 @@ def _targets(run: RunMemory, flow: Flow) -> list[Target]:
     launch = Launch(run.run, run.replica, run.flow, run.base)
     found: list[Target] = []
     for index, (step, memory) in enumerate(zip(flow.spec.steps, run.steps, strict=True)):
-        if memory.ended or memory.retry_at is not None:
+        if _without_process(memory):
             continue
-        probes = {
-            "startup": step.startup_probe,
-            "readiness": step.readiness_probe,
-            "liveness": step.liveness_probe,
-        }
-        for kind, probe in probes.items():
-            if probe is not None:
-                key = ProbeKey(run.run, index, memory.attempt, cast("ProbeKind", kind))
-                found.append(Target(key, probe, launch, step))
+        for kind, probe in step.probes.items():
+            key = ProbeKey(run.run, index, memory.attempt, kind)
+            line = probe.log_line
+            printed = line is not None and memory.printed.get(line.pattern) == memory.attempt
+            found.append(Target(key, probe, launch, step, printed))
     return found
+
+
+def _without_process(step: StepMemory) -> bool:
+    """Whether a step has ended, or waits for its next start."""
+    return step.ended or step.retry_at is not None
 
 
 def _carry_out(runner: Runner, action: Action) -> None:

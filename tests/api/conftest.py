@@ -61,7 +61,7 @@ def make_api(root: Path) -> Iterator[Any]:
             "store": store,
             "desired": Desired(store),
             "board": board,
-            "figures": Figures({}, clock),
+            "figures": Figures({}, clock, lambda _flow_id: {}),
             "layout": layout,
             "ready": lambda: True,
             "folder": lambda: {"folder": None, "files": []},

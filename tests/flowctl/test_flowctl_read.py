@@ -115,6 +115,25 @@ def test_describe_tells_conditions_steps_and_events(operator, flowctl):
         "cpuSeconds": 0.5,
         "memoryBytes": 12 * 1024 * 1024,
         "inFlightBytes": 0,
+        "openFiles": 7,
+        "probes": [
+            {
+                "kind": "startup",
+                "ok": None,
+                "message": "not yet checked",
+                "checkedAt": None,
+                "successes": 0,
+                "failures": 0,
+            },
+            {
+                "kind": "readiness",
+                "ok": False,
+                "message": "HTTP status 503",
+                "checkedAt": (now - timedelta(seconds=4)).isoformat(),
+                "successes": 0,
+                "failures": 2,
+            },
+        ],
     }
     condition = {
         "type": "Ready",
@@ -133,10 +152,12 @@ def test_describe_tells_conditions_steps_and_events(operator, flowctl):
     assert "Generation:   1 (observed: 0)" in result.stdout
     assert ["Ready", "False", "BackOff", "0s", "waits 4s"] in rows
     assert rows[next(i for i, row in enumerate(rows) if row[:1] == ["read"])] == [
-        *["read", "0", "waiting", "-", "3", "0.50s", "12Mi", "0"],
+        *["read", "0", "waiting", "-", "3", "0.50s", "12Mi", "0", "7"],
         "Signaled, SIGKILL, 30s ago: killed",
     ]
     assert ["0s", "Warning", "Crashed", "2", "x"] in rows
+    assert ["read", "0", "startup", "-", "0", "-", "not yet checked"] in rows
+    assert ["read", "0", "readiness", "no", "2", "4s", "HTTP status 503"] in rows
 
 
 def test_describe_still_tells_about_a_deleted_flow_that_drains(operator, flowctl):

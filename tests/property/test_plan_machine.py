@@ -30,6 +30,12 @@ SPECS = st.fixed_dictionaries(
             }
         ),
         "stop": st.fixed_dictionaries({"mode": st.sampled_from(["drain", "signal"])}),
+        "progress": st.fixed_dictionaries(
+            {
+                "silenceTimeout": st.sampled_from([None, "1m"]),
+                "action": st.sampled_from(["Report", "Restart"]),
+            }
+        ),
         "update": st.fixed_dictionaries({"strategy": st.sampled_from(["Restart", "OnDelete"])}),
     }
 )
@@ -120,14 +126,14 @@ class PlanMachine(RuleBasedStateMachine):
     def ignore_term(self, stubborn):
         self.stubborn = stubborn
 
-    @rule(which=PICK, index=PICK)
-    def unhealthy(self, which, index):
+    @rule(which=PICK, index=PICK, how=st.sampled_from(["unhealthy", "silent"]))
+    def unhealthy(self, which, index, how):
         runs = list(self.world.runs.values())
         if runs:
             run = runs[which % len(runs)]
             index %= len(run.steps)
             verdict = frozenset({(run.name, index, run.steps[index].attempt)})
-            self.world.seen_extra = {"unhealthy": verdict}
+            self.world.seen_extra = {how: verdict, "backpressured": {(run.name, index): 1}}
 
     @rule(seconds=st.sampled_from([0.5, 5, 40, 700]))
     def wait(self, seconds):

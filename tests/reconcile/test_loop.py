@@ -11,6 +11,7 @@ import pytest
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import Controller
+from flow_operator.gauges import Gauges
 from flow_operator.memory import decode_memory
 from flow_operator.model.status import FlowStatus
 from flow_operator.prober import Prober
@@ -36,14 +37,16 @@ class Loop:
         self.board = Board(clock)
         self.queue = WorkQueue(clock)
         self.runner = FakeRunner(world)
-        self.prober = Prober(clock, self.queue.add, self.runner.check)
+        self.prober = Prober(clock, self.queue.add, self.runner.check, self.runner.read_log)
         runners = {"process": self.runner}
+        self.gauges = Gauges(clock, self.queue.add, runners)
         self.reconciler = Reconciler(
             store=self.store,
             memories=self.memories,
             runners=runners,
             board=self.board,
             prober=self.prober,
+            gauges=self.gauges,
             clock=clock,
             boot=boot,
             interrupt=threading.Event(),
@@ -66,6 +69,7 @@ class Loop:
     def close(self) -> None:
         self.controller.stop()
         self.prober.close()
+        self.gauges.close()
         self.store.close()
 
     def create(self, name: str, *steps: str, **spec: object) -> None:

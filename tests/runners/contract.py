@@ -258,6 +258,70 @@ class RunnerContract:
         assert not runner.check(wanted, step, ("sleep", "100"), 0.05).ok
         assert not runner.check(wanted, step, ("/nonexistent/check",), 5).ok
 
+    def test_a_log_is_read_from_where_the_attempt_began(self, runner: Runner) -> None:
+        """What the attempt before has printed does not count; positions go on from there."""
+        wanted = launch("r1", f"echo word; {FOREVER}")
+        runner.launch(wanted)
+        self.await_log(runner, b"word\n")
+        part = runner.read_log("r1", 0, None)
+        assert runner.read_log("r1", 0, part.end).data == b""
+        assert runner.read_log("r1", 0, part.start + 2).data == b"rd\n"
+        runner.signal("r1", [0], "SIGKILL")
+        self.await_exit(runner)
+        assert runner.read_log("r1", 0, None) == part, "until the next is started"
+        runner.start_step(wanted, 0, 2)
+        self.await_log(runner, b"word\n")
+        again = runner.read_log("r1", 0, None)
+        assert again.start == part.end == self.one(runner).steps[0].log_from
+        assert runner.read_log("r1", 0, part.start).data == b"word\nword\n"
+
+    def test_a_second_runner_knows_where_an_attempt_began(self, runner: Runner) -> None:
+        """It was kept by the backend, together with the process."""
+        wanted = launch("r1", f"echo word; {FOREVER}")
+        runner.launch(wanted)
+        self.await_log(runner, b"word\n")
+        runner.signal("r1", [0], "SIGKILL")
+        self.await_exit(runner)
+        runner.start_step(wanted, 0, 2)
+        self.await_log(runner, b"word\n")
+        with self.connect() as other:
+            assert other.read_log("r1", 0, None) == runner.read_log("r1", 0, None)
+
+    def await_log(self, runner: Runner, wanted: bytes) -> None:
+        eventually(lambda: _assert(runner.read_log("r1", 0, None).data == wanted))
+
+    def test_a_log_of_nobody_is_empty(self, runner: Runner) -> None:
+        """And a position in it stays where it is."""
+        assert runner.read_log("nobody", 0, None).data == b""
+        assert runner.read_log("nobody", 0, 7).end == 7
+
+    def test_output_is_told_by_another_number(self, runner: Runner) -> None:
+        """As long as a step writes nothing, its number stays as it is; absence is an answer."""
+        runner.launch(launch("r1", "exec yes", "cat", flow="busy"))
+        runner.launch(launch("r2", FOREVER, flow="quiet"))
+        known = runner.output(["r1", "r2", "nobody"])
+        assert {name: len(steps) for name, steps in known.items()} == {"r1": 2, "r2": 1}
+        eventually(lambda: _assert(runner.output(["r1"])["r1"][0] != known["r1"][0]))
+
+        def quiet() -> None:
+            still = runner.output(["r2"])
+            always_for(0.2, lambda: _assert(runner.output(["r2"]) == still))
+
+        eventually(quiet)
+
+    def test_a_pipe_that_nobody_reads_is_full(self, runner: Runner) -> None:
+        """With its unread bytes; the first step has none, and one that nobody writes is empty."""
+        runner.launch(launch("r1", "exec yes", FOREVER, FOREVER))
+
+        def full() -> None:
+            first, second, third = runner.pipes(["r1", "nobody"])["r1"]
+            assert (first.full, first.unread_bytes) == (False, 0)
+            assert second.full
+            assert second.unread_bytes > 0
+            assert (third.full, third.unread_bytes) == (False, 0)
+
+        eventually(full)
+
     def test_closing_twice_is_harmless_and_ends_nothing(self, runner: Runner) -> None:
         """Flows outlive their runner."""
         with self.connect() as other:

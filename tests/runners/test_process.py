@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from flow_operator.errors import TerminalError
-from flow_operator.runners import groups
-from flow_operator.runners.base import Handle, Launch, Runner, StepView
+from flow_operator.runners import groups, measure
+from flow_operator.runners.base import Handle, Launch, LogPart, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc
 from flow_operator.settings import Layout
@@ -332,6 +333,135 @@ class TestProcessRunner(RunnerContract):
             assert burner.in_flight_bytes == 0
 
         eventually(measured)
+
+    def test_usage_is_of_all_descendants(self, runner: Runner) -> None:
+        """Memory, CPU and descriptors of children and their children count as the step's."""
+        hold = "import os; held = bytearray(50_000_000); fds = [os.dup(0) for _ in range(40)]; "
+        burn = "any(n < 0 for n in range(3_000_000)); import time; time.sleep(1000)"
+        child = f"{sys.executable} -I -S -c '{hold}{burn}'"
+        self.run(runner, f'sh -c "{child} & wait" & exec sleep 1000')
+
+        def measured() -> None:
+            [used] = runner.usage(["demo"])["r1"]
+            assert used.memory_bytes > 50_000_000
+            assert used.cpu_seconds > 0.03
+            assert 43 + 3 + 3 <= used.open_files < 80
+
+        eventually(measured)
+
+    def test_what_may_not_be_read_is_not_counted(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Another user's descriptors are none of our business: 0, and the rest is told."""
+        self.run(runner, FOREVER)
+        real = os.listdir
+
+        def listdir(path: str) -> list[str]:
+            if str(path).endswith("/fd"):
+                raise PermissionError(13, "Permission denied", path)
+            return real(path)
+
+        monkeypatch.setattr(os, "listdir", listdir)
+
+        def told() -> None:
+            [used] = runner.usage(["demo"])["r1"]
+            assert used.open_files == 0
+            assert used.memory_bytes > 0
+
+        eventually(told)
+
+    @pytest.mark.parametrize(
+        "script",
+        [
+            "while :; do echo x; sleep 0.02; done",
+            "while :; do echo x > /dev/null; sleep 0.02; done",
+            "(while :; do echo x > /dev/null; sleep 0.02; done) & wait",
+            "while :; do /bin/echo x > /dev/null; sleep 0.02; done",
+        ],
+        ids=["to its log", "to a file", "a child", "children that end"],
+    )
+    def test_whatever_is_written_anywhere_is_output(self, runner: Runner, script: str) -> None:
+        """By the step or what it has started, to a pipe, a log or any file."""
+        self.run(runner, script, FOREVER)
+        before = runner.output(["r1"])["r1"][0]
+        eventually(lambda: _assert(runner.output(["r1"])["r1"][0] != before))
+
+    def test_where_output_may_not_be_read_the_log_stands_for_it(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Of another user's process only what it prints is seen, not what it writes elsewhere."""
+        monkeypatch.setattr(measure, "written_bytes", lambda _pid: None)
+        self.run(
+            runner,
+            "while [ ! -e $FLOW_DATA/go ]; do echo x > /dev/null; sleep 0.01; done; echo y >&2; "
+            + FOREVER,
+        )
+        [before] = runner.output(["r1"])["r1"]
+        always_for(0.2, lambda: _assert(runner.output(["r1"])["r1"] == (before,)))
+        (self.work() / "go").touch()
+        eventually(lambda: _assert(runner.output(["r1"])["r1"] != (before,)))
+
+    def test_a_pipe_is_full_when_its_writer_must_wait(self, runner: Runner) -> None:
+        """Also if it writes less than whole pages, and the pipe holds fewer bytes than it could."""
+        write = "import os\nwhile True: os.write(1, b'x' * 3000)"
+        step = {"name": "s0", "command": [sys.executable, "-I", "-S", "-c", write]}
+        runner.launch(Launch("r1", 0, make_manifest("demo", step, FOREVER).flow, "/"))
+
+        def full() -> None:
+            pipe = runner.pipes(["r1"])["r1"][1]
+            assert pipe.full
+            assert pipe.unread_bytes == 16 * 3000
+
+        eventually(full)
+
+    def test_a_pipe_whose_writer_has_ended_is_not_full(self, runner: Runner) -> None:
+        """Nobody waits for room in it."""
+        self.run(runner, "exec yes", FOREVER)
+        eventually(lambda: _assert(runner.pipes(["r1"])["r1"][1].full))
+        runner.signal("r1", [0], "SIGKILL")
+        self.await_exit(runner)
+        runner.end_step("r1", 0)
+        pipe = runner.pipes(["r1"])["r1"][1]
+        assert pipe.unread_bytes > 0
+        assert not pipe.full
+
+    # --- logs ----------------------------------------------------------------------------
+
+    def test_a_log_that_was_emptied_is_read_from_its_beginning(self, runner: Runner) -> None:
+        """What stands in it now was printed since."""
+        log = self.layout.log_file("demo", 0, "s0")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"old\n" * 100)
+        self.run(runner, FOREVER)
+        assert runner.read_log("r1", 0, None).data == b""
+        log.write_bytes(b"new\n")
+        assert runner.read_log("r1", 0, None).data == b"new\n"
+        assert runner.read_log("r1", 0, 400).data == b"new\n"
+        log.unlink()
+        assert runner.read_log("r1", 0, 400) == LogPart(0)
+
+    def test_where_an_attempt_began_outlives_the_shim(self, runner: Runner) -> None:
+        """The operator tells the next shim; where nobody knows it, the whole log counts."""
+        log = self.layout.log_file("demo", 0, "s0")
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_bytes(b"old\n")
+        self.run(runner, FOREVER)
+        [view] = self.one(runner).steps
+        assert view.log_from == 4
+        os.kill(self.runners[-1]._shim_pid, signal.SIGKILL)
+        eventually(lambda: _assert(self.one(runner).steps[0] == view))
+        self.runners[-1]._runs["r1"].state["steps"][0]["log_from"] = None
+        assert runner.read_log("r1", 0, None).data == b"old\n"
+
+    def test_a_start_that_was_asked_for_twice_keeps_its_first_position(
+        self, runner: Runner
+    ) -> None:
+        """What was printed between the two is the attempt's own."""
+        wanted = self.run(runner, f"echo word; {FOREVER}")
+        self.await_log(runner, b"word\n")
+        runner.launch(wanted)
+        runner.start_step(wanted, 0, 1)
+        assert runner.read_log("r1", 0, None).data == b"word\n"
 
     def test_a_thousand_exits_at_once_are_all_seen(self, runner: Runner) -> None:
         """One kill for all of them, one report for each."""

@@ -328,6 +328,8 @@ class World:
         assert reconciling.status == ("False" if reached else "True"), "invariant 5"
         for condition in status.conditions if before else ():
             earlier = before.condition(condition.type)
+            if earlier is None:
+                continue  # It was asked for just now.
             same = earlier.status == condition.status
             assert same == (earlier.last_transition_time == condition.last_transition_time) or (
                 earlier.last_transition_time == self.status_time()

@@ -123,6 +123,15 @@ def test_a_name_that_looks_like_a_number_must_be_quoted():
     assert fault.detail == "must be text, not the number 7"
 
 
+def test_a_pattern_that_is_no_expression_is_told_with_its_place():
+    """What is wrong with it, and where in the file."""
+    bad = GOOD.replace("[cat]}", "[cat], readinessProbe: {logLine: {pattern: '*'}}}")
+    [told] = _told(bad)
+    place, _, said = told.partition(": '*' ")
+    assert place == "orders.yaml:7:72: /spec/steps/0/readinessProbe/logLine/pattern"
+    assert said == "is no regular expression: nothing to repeat at position 0"
+
+
 # --- unknown keys ----------------------------------------------------------------------------
 
 

@@ -18,7 +18,12 @@ def test_a_running_flow_is_ready_and_settled():
     """All replicas run all steps."""
     world = running("a", "b", replicas=2)
     status = world.status
-    assert _conditions(world) == {"Ready": "True", "Reconciling": "False", "Stalled": "False"}
+    assert _conditions(world) == {
+        "Ready": "True",
+        "Reconciling": "False",
+        "Stalled": "False",
+        "Backpressured": "False",
+    }
     assert (status.replicas, status.ready_replicas) == (2, 2)
     assert [(step.name, step.replica, step.state) for step in status.steps] == [
         ("s0", 0, "running"),

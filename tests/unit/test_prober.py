@@ -7,13 +7,16 @@ import http.server
 import socket
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from flow_operator.clock import SystemClock
+from flow_operator.model.status import ProbeStatus
 from flow_operator.prober import ProbeKey, Prober, Target, Verdict
-from flow_operator.runners.base import CheckResult, Launch
+from flow_operator.runners.base import CheckResult, Launch, LogPart
 from support import always_for, eventually, make_manifest
 
 FAST = {"period": "5ms", "timeout": "2s"}
@@ -26,11 +29,24 @@ class Bench:
         self.told: list[str] = []
         self.executed: list[tuple[str, ...]] = []
         self.ok = True
-        self.prober = Prober(SystemClock(), self.told.append, self._execute)
+        self.log = b""
+        self.log_from: int | None = 0
+        self.read: list[int | None] = []
+        self.prober = Prober(SystemClock(), self.told.append, self._execute, self._read_log)
 
     def _execute(self, launch: Launch, step: Any, command: tuple[str, ...], timeout: float):
         self.executed.append(command)
         return CheckResult(ok=self.ok, message="as told")
+
+    def _read_log(self, run: str, index: int, position: int | None) -> LogPart:
+        self.read.append(position)
+        start = (self.log_from or 0) if position is None else position
+        return LogPart(start, self.log[start:])
+
+    def results(self) -> dict[str, ProbeStatus]:
+        """What is told of each probe, by kind."""
+        told = self.prober.results("demo").get(("run", 0), ())
+        return {result.kind: result for result in told}
 
     def targets(self, attempt: int = 1, **probes: dict[str, Any]) -> list[Target]:
         """One target for each kind that is given."""
@@ -294,3 +310,121 @@ def test_closing_ends_all_checks(bench):
     bench.prober.close()
     count = len(bench.executed)
     always_for(0.03, lambda: _assert(len(bench.executed) == count))
+
+
+# --- lines in the log ------------------------------------------------------------------------
+
+LINE = {"logLine": {"pattern": "^ready$"}}
+
+
+def test_a_line_that_was_printed_makes_a_step_ready_for_good(bench):
+    """And then nobody looks any more."""
+    bench.log = b"starting\n"
+    bench.sync(readiness=LINE)
+    eventually(lambda: _assert(len(bench.read) > 4))
+    told = "step 's' is not ready: no line that matches as yet"
+    assert bench.verdict().not_ready == {("run", 0): told}
+    bench.log += b"ready\n"
+    eventually(lambda: _assert(not bench.verdict().not_ready))
+    assert bench.verdict().printed == {("run", 0, 1, "^ready$")}
+    assert set(bench.told) == {"demo"}
+    bench.log, count = b"", len(bench.read)
+    bench.sync(readiness=LINE)
+    always_for(0.05, lambda: _assert(len(bench.read) == count))
+    assert not bench.verdict().not_ready
+
+
+def test_a_line_of_the_attempt_before_does_not_count(bench):
+    """The next one's log begins where it was started."""
+    bench.log = b"ready\n"
+    bench.sync(readiness=LINE)
+    eventually(lambda: _assert(not bench.verdict().not_ready))
+    bench.log_from = len(bench.log)
+    bench.sync(attempt=2, readiness=LINE)
+    count = len(bench.read)
+    eventually(lambda: _assert(len(bench.read) > count + 3))
+    assert bench.verdict().not_ready
+    bench.log += b"ready\n"
+    eventually(lambda: _assert(not bench.verdict().not_ready))
+
+
+@pytest.mark.parametrize("kind", ["startup", "readiness"])
+def test_a_line_that_is_known_to_have_been_printed_is_not_looked_for(bench, kind):
+    """An earlier operator has found it; the log may hold it no longer."""
+    known = [structs.replace(target, printed=True) for target in bench.targets(**{kind: LINE})]
+    bench.prober.sync("demo", known)
+    assert bench.verdict() == Verdict(printed=frozenset({("run", 0, 1, "^ready$")}))
+    always_for(0.05, lambda: _assert(bench.read == []))
+    assert (bench.results()[kind].ok, bench.results()[kind].checked_at) == (True, None)
+
+
+def test_a_startup_probe_may_wait_for_a_line(bench):
+    """The others are asked from then on."""
+    bench.sync(startup={**LINE, "failureThreshold": 10_000}, liveness=EXEC)
+    eventually(lambda: _assert(len(bench.read) > 4))
+    assert bench.executed == []
+    assert bench.verdict().not_started == {("run", 0)}
+    bench.log = b"ready\n"
+    eventually(lambda: _assert(bench.executed))
+    assert not bench.verdict().not_started
+
+
+def test_another_pattern_is_looked_for_from_the_start_of_the_attempt(bench):
+    """An edit of the probe finds what was printed before it."""
+    bench.log = b"ready\nsteady\n"
+    bench.sync(readiness=LINE)
+    eventually(lambda: _assert(not bench.verdict().not_ready))
+    bench.sync(readiness={"logLine": {"pattern": "^steady$"}})
+    assert bench.verdict().not_ready
+    eventually(lambda: _assert(not bench.verdict().not_ready))
+
+
+def test_a_log_that_cannot_be_read_is_a_failure_that_says_why(bench):
+    """And it is tried again."""
+
+    def denied(*_: object) -> LogPart:
+        bench.read.append(None)
+        raise PermissionError(13, "Permission denied", "s.log")
+
+    bench.prober._read_log = denied
+    bench.sync(readiness=LINE)
+    eventually(lambda: _assert(len(bench.read) > 3))
+    assert "Permission denied" in bench.results()["readiness"].message
+
+
+# --- what is told of each probe --------------------------------------------------------------
+
+
+def test_each_probe_tells_its_last_check(bench):
+    """Kind, outcome, message, time, and how often in a row."""
+    bench.sync(readiness={**EXEC, "initialDelay": "1h"}, liveness=EXEC)
+    assert bench.results()["readiness"] == ProbeStatus("readiness", None, "not yet checked")
+    eventually(lambda: _assert(bench.results()["liveness"].successes > 3))
+    told = bench.results()["liveness"]
+    assert (told.kind, told.ok, told.message, told.failures) == ("liveness", True, "as told", 0)
+    checked = datetime.fromisoformat(told.checked_at)
+    assert abs((datetime.now(UTC) - checked).total_seconds()) < 10
+    bench.ok = False
+    eventually(lambda: _assert(bench.results()["liveness"].failures > 2))
+    told = bench.results()["liveness"]
+    assert (told.ok, told.successes) == (False, 0)
+
+
+def test_a_failure_below_the_threshold_is_told_though_nothing_follows_from_it(bench):
+    """The step is still ready; who looks sees it coming."""
+    bench.sync(readiness={**EXEC, "failureThreshold": 10_000})
+    eventually(lambda: _assert(bench.results()["readiness"].ok))
+    told = list(bench.told)
+    bench.ok = False
+    eventually(lambda: _assert(bench.results()["readiness"].ok is False))
+    assert not bench.verdict().not_ready
+    assert bench.told == told, "results alone are no news to the flow"
+
+
+def test_a_startup_probe_that_is_edited_keeps_what_it_has_shown(bench):
+    """It is asked no more."""
+    bench.sync(startup=EXEC)
+    eventually(lambda: _assert(bench.results()["startup"].ok))
+    before = bench.results()["startup"]
+    bench.sync(startup={"exec": {"command": ["other"]}})
+    assert bench.results()["startup"] == before

@@ -113,6 +113,10 @@ GOOD = [
     (f"{STEP}/livenessProbe", {"httpGet": {"port": 1, "path": "/a?b=c"}}),
     (f"{STEP}/livenessProbe", {"exec": {"command": ["true"]}, "period": "1s"}),
     (f"{STEP}/livenessProbe", None),
+    (f"{STEP}/readinessProbe", {"logLine": {"pattern": "^ready$"}}),
+    ("/spec/progress", {}),
+    ("/spec/progress", {"silenceTimeout": None, "action": "Restart"}),
+    ("/spec/progress", {"silenceTimeout": "90s"}),
 ]
 
 BAD = [
@@ -150,6 +154,13 @@ BAD = [
     ("/spec/restart/maxRestarts", -1),
     ("/spec/restart/x", 1),
     ("/spec/dependsOn", [{"name": "B"}]),
+    ("/spec/progress", None),
+    ("/spec/progress", {"silenceTimeout": "soon"}),
+    ("/spec/progress", {"action": "Stop"}),
+    (f"{STEP}/readinessProbe", {"logLine": {}}),
+    (f"{STEP}/readinessProbe", {"logLine": {"pattern": ""}}),
+    (f"{STEP}/readinessProbe", {"logLine": {"pattern": "x" * 1025}}),
+    (f"{STEP}/readinessProbe", {"logLine": {"pattern": "x"}, "tcpSocket": {"port": 1}}),
     (f"{STEP}/script", _MISSING),
     (f"{STEP}/script", ""),
     (f"{STEP}/script", 5),

@@ -40,11 +40,11 @@ def _step(**fields: Any) -> dict[str, Any]:
             "/env/0",
             "value, valueFrom",
         ),
-        (_step(livenessProbe={}), "/livenessProbe", "exec, httpGet, tcpSocket"),
+        (_step(livenessProbe={}), "/livenessProbe", "exec, httpGet, tcpSocket, logLine"),
         (
             _step(startupProbe={**PROBE, "exec": {"command": ["x"]}}),
             "/startupProbe",
-            "exec, httpGet, tcpSocket",
+            "exec, httpGet, tcpSocket, logLine",
         ),
     ],
 )
@@ -111,6 +111,40 @@ def test_names_of_variables_are_those_a_shell_knows(name):
     assert pointer == "/spec/steps/0/env/0/name"
 
 
+@pytest.mark.parametrize(
+    ("step", "pointer", "said"),
+    [
+        (
+            _step(livenessProbe={"logLine": {"pattern": "x"}}),
+            "/livenessProbe/logLine",
+            "use logLine in startupProbe or readinessProbe",
+        ),
+        (
+            _step(readinessProbe={"logLine": {"pattern": "a(b"}}),
+            "/readinessProbe/logLine/pattern",
+            "'a(b' is no regular expression: missing ), unterminated subpattern at position 1",
+        ),
+        (
+            _step(startupProbe={"logLine": {"pattern": "a{99999999999}"}}),
+            "/startupProbe/logLine/pattern",
+            "is no regular expression",
+        ),
+    ],
+)
+def test_a_log_line_probe_is_checked(step, pointer, said):
+    """Its pattern is an expression, and liveness is nothing that a line can tell."""
+    [(at, detail)] = _faults(step)
+    assert at == f"/spec/steps/0{pointer}"
+    assert said in detail
+
+
+def test_a_silence_of_no_time_is_refused():
+    """Every step would be silent at once."""
+    [(at, detail)] = _faults({"name": "a", "script": "x"}, progress={"silenceTimeout": "0s"})
+    assert at == "/spec/progress/silenceTimeout"
+    assert "leave it out" in detail
+
+
 # --- what a change costs ---------------------------------------------------------------------
 
 BEFORE = {
@@ -131,6 +165,7 @@ SPEC = {
     "stop": ({"timeout": "1m"}, "inPlace"),
     "pause": (None, "inPlace"),  # There is only one mode as yet.
     "update": ({"strategy": "OnDelete"}, "inPlace"),
+    "progress": ({"silenceTimeout": "1m"}, "inPlace"),
 }
 """Each field of a Spec: another value, and what it costs a running flow."""
 
@@ -141,6 +176,8 @@ STEP = {
     "working_dir": ("/tmp", "restart"),
     "env": ([{"name": "A", "value": "2"}], "restart"),
     "env_from": ([{"file": "f"}], "restart"),
+    "user": ("nobody", "restart"),
+    "umask": ("077", "restart"),
     "resources": ({"limits": {"openFiles": 64}}, "restart"),
     "startup_probe": (PROBE, "inPlace"),
     "readiness_probe": (PROBE, "inPlace"),

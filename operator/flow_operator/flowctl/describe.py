@@ -23,8 +23,10 @@ STEP_HEADERS = (
     "CPU",
     "MEMORY",
     "IN-FLIGHT",
+    "FILES",
     "LAST-EXIT",
 )
+PROBE_HEADERS = ("STEP", "REPLICA", "PROBE", "OK", "IN-A-ROW", "AGE", "MESSAGE")
 EVENT_HEADERS = ("AGE", "TYPE", "REASON", "COUNT", "MESSAGE")
 
 _INDENT = 2
@@ -52,6 +54,8 @@ def describe(client: FlowClient, name: str) -> None:
         click.echo(f"{label + ':':<{_LABEL_WIDTH}}{clean(value)}")
     _section("Conditions", CONDITION_HEADERS, map(_condition, status.get("conditions") or ()))
     _section("Steps", STEP_HEADERS, map(_step, status.get("steps") or ()))
+    if probes := [row for step in status.get("steps") or () for row in _probes(step)]:
+        _section("Probes", PROBE_HEADERS, probes)
     _section("Events", EVENT_HEADERS, map(_event, events))
 
 
@@ -113,8 +117,24 @@ def _step(step: JsonObject) -> tuple[object, ...]:
         cpu(step.get("cpuSeconds")),
         size(step.get("memoryBytes")),
         size(step.get("inFlightBytes")),
+        step.get("openFiles"),
         _last_exit(step.get("lastExit")),
     )
+
+
+def _probes(step: JsonObject) -> Iterator[tuple[object, ...]]:
+    """One row for each; how often in a row it has gone as it went last."""
+    for probe in step.get("probes") or ():
+        ok = probe.get("ok")
+        yield (
+            step.get("name"),
+            step.get("replica", 0),
+            probe.get("kind"),
+            NOTHING if ok is None else ("yes" if ok else "no"),
+            probe.get("successes" if ok else "failures", 0),
+            age(probe.get("checkedAt")),
+            probe.get("message") or "",
+        )
 
 
 def _last_exit(ended: JsonObject | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from typing import Any, Literal
@@ -284,6 +285,10 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
     for index, dependency in enumerate(flow.spec.depends_on):
         if dependency.name == flow.flow_id:
             yield f"/spec/dependsOn/{index}", "a flow cannot depend on itself"
+    silence = flow.spec.progress.silence_timeout
+    if silence is not None and silence.seconds <= 0:
+        said = "must be longer than 0s; leave it out, or null, to have nobody look"
+        yield "/spec/progress/silenceTimeout", said
     backoff = flow.spec.restart.backoff
     if backoff.initial.seconds > backoff.max.seconds:
         yield "/spec/restart/backoff", "initial must not be longer than max"
@@ -302,19 +307,28 @@ def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:
         if variable.name in names:
             yield f"{at}/name", f"the variable '{variable.name}' stands twice"
         names.add(variable.name)
-    probes = {
-        "startupProbe": step.startup_probe,
-        "readinessProbe": step.readiness_probe,
-        "livenessProbe": step.liveness_probe,
-    }
-    for key, probe in probes.items():
-        if probe is not None:
-            yield from _check_probe(f"{pointer}/{key}", probe)
+    for kind, probe in step.probes.items():
+        yield from _check_probe(f"{pointer}/{kind}Probe", probe)
+    if step.liveness_probe is not None and step.liveness_probe.log_line is not None:
+        said = (
+            "a line that was printed once does not tell that the step still works; use logLine in "
+            "startupProbe or readinessProbe, and spec.progress for a step that falls silent"
+        )
+        yield f"{pointer}/livenessProbe/logLine", said
 
 
 def _check_probe(pointer: str, probe: Probe) -> Iterator[tuple[str, str]]:
-    checks = [probe.exec, probe.http_get, probe.tcp_socket]
+    checks = [probe.exec, probe.http_get, probe.tcp_socket, probe.log_line]
     if sum(check is not None for check in checks) != 1:
-        yield pointer, "must have exactly one of exec, httpGet, tcpSocket"
+        yield pointer, "must have exactly one of exec, httpGet, tcpSocket, logLine"
+    if probe.log_line is not None:
+        yield from _check_pattern(f"{pointer}/logLine/pattern", probe.log_line.pattern)
     if probe.period.seconds <= 0 or probe.timeout.seconds <= 0:
         yield pointer, "period and timeout must be longer than 0s"
+
+
+def _check_pattern(pointer: str, pattern: str) -> Iterator[tuple[str, str]]:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        yield pointer, f"{clipped(repr(pattern))} is no regular expression: {error}"

@@ -40,6 +40,7 @@ Count = Annotated[int, Meta(ge=1, le=10_000)]
 ExitCode = Annotated[int, Meta(ge=0, le=255)]
 Signal = Literal["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"]
 State = Literal["running", "paused", "stopped"]
+ProbeKind = Literal["startup", "readiness", "liveness"]
 
 
 class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
@@ -89,12 +90,25 @@ class TcpSocketAction(Part, frozen=True):
     host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
 
 
+class LogLineAction(Part, frozen=True):
+    """A check that succeeds once the step has printed a line that matches.
+
+    A line is what stands before a newline, at most its first 4 KiB.
+    """
+
+    pattern: Annotated[
+        Text,
+        Meta(min_length=1, max_length=1024, description="A regular expression of Python's re."),
+    ]
+
+
 class Probe(Part, frozen=True):
-    """A periodic check: exactly one of ``exec``, ``httpGet`` and ``tcpSocket``."""
+    """A periodic check: exactly one of ``exec``, ``httpGet``, ``tcpSocket`` and ``logLine``."""
 
     exec: ExecAction | None = None
     http_get: HttpGetAction | None = None
     tcp_socket: TcpSocketAction | None = None
+    log_line: LogLineAction | None = None
     initial_delay: Duration = duration("0s")
     period: Duration = duration("10s")
     timeout: Duration = duration("1s")
@@ -176,6 +190,16 @@ class Step(Part, frozen=True):
         """What is executed."""
         return self.command or ("/bin/sh", "-c", self.script or "")
 
+    @property
+    def probes(self) -> dict[ProbeKind, Probe]:
+        """The probes that are configured."""
+        listed: dict[ProbeKind, Probe | None] = {
+            "startup": self.startup_probe,
+            "readiness": self.readiness_probe,
+            "liveness": self.liveness_probe,
+        }
+        return {kind: probe for kind, probe in listed.items() if probe is not None}
+
 
 class Dependency(Part, frozen=True):
     """Another flow that must have come so far before this one starts."""
@@ -229,6 +253,13 @@ class Update(Part, frozen=True):
     strategy: Literal["Restart", "OnDelete"] = "Restart"
 
 
+class Progress(Part, frozen=True):
+    """What happens when a step writes nothing for ``silenceTimeout``; null is: nobody looks."""
+
+    silence_timeout: Duration | None = None
+    action: Literal["Report", "Restart"] = "Report"
+
+
 class Spec(Part, frozen=True):
     """What is wanted."""
 
@@ -242,6 +273,7 @@ class Spec(Part, frozen=True):
     stop: Stop = field(default_factory=Stop)
     pause: Pause = Pause()
     update: Update = Update()
+    progress: Progress = Progress()
 
 
 class Flow(Part, frozen=True):

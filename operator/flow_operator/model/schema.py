@@ -31,7 +31,7 @@ def flow_schema() -> dict[str, Any]:
         _complete(getattr(flow, name), definition)
     _exactly_one(definitions["Step"], ("command", "script"))
     _exactly_one(definitions["EnvVar"], ("value", "valueFrom"))
-    _exactly_one(definitions["Probe"], ("exec", "httpGet", "tcpSocket"))
+    _exactly_one(definitions["Probe"], ("exec", "httpGet", "tcpSocket", "logLine"))
     return {"$schema": DIALECT, "title": "Flow", **schema}
 
 

@@ -15,6 +15,8 @@ from typing import Literal
 
 from msgspec import Struct
 
+from flow_operator.model.flow import ProbeKind
+
 Phase = Literal[
     "pending",
     "starting",
@@ -48,7 +50,8 @@ class Condition(StatusPart, frozen=True):
     """One aspect of a flow.
 
     Attributes:
-        type: Ready, Reconciling or Stalled.
+        type: Ready, Reconciling, Stalled, and for flows that can have them, Backpressured and
+            Silent.
         reason: one CamelCase word for programs.
         message: a sentence for people.
         last_transition_time: RFC 3339; when ``status`` last changed.
@@ -78,6 +81,25 @@ class LastExit(StatusPart, frozen=True):
     at: str
 
 
+class ProbeStatus(StatusPart, frozen=True):
+    """What the checks of one probe have shown.
+
+    Attributes:
+        ok: whether the last check succeeded; null before the first one.
+        checked_at: RFC 3339; when it was last checked. Null before that, also where ``ok`` is
+            known from an earlier operator.
+        successes: checks in a row that succeeded.
+        failures: checks in a row that failed.
+    """
+
+    kind: ProbeKind
+    ok: bool | None
+    message: str
+    checked_at: str | None = None
+    successes: int = 0
+    failures: int = 0
+
+
 class StepStatus(StatusPart, frozen=True):
     """One step of one replica.
 
@@ -87,6 +109,8 @@ class StepStatus(StatusPart, frozen=True):
         cpu_seconds: user and system time of its processes.
         memory_bytes: resident memory of its processes.
         in_flight_bytes: unread bytes in the pipe before it.
+        open_files: descriptors that its processes hold; 0 where that may not be read.
+        probes: one for each that is configured.
     """
 
     name: str
@@ -100,6 +124,8 @@ class StepStatus(StatusPart, frozen=True):
     cpu_seconds: float
     memory_bytes: int
     in_flight_bytes: int
+    open_files: int = 0
+    probes: tuple[ProbeStatus, ...] = ()
 
 
 class Source(StatusPart, frozen=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec import Struct
 
 from flow_operator.memory import FlowMemory, RunMemory
@@ -34,6 +36,11 @@ class Want(Struct, frozen=True):
     blocked: tuple[str, ...] = ()
     hold: bool = False
 
+    def flow_of(self, run: RunMemory) -> Flow:
+        """The flow whose steps a run has: as they are wanted now, if it still runs those."""
+        current = self.flow is not None and (run.uid, run.template) == (self.uid, self.template)
+        return self.flow if self.flow is not None and current else run.flow
+
 
 class Seen(Struct, frozen=True):
     """What is observed of a flow.
@@ -43,6 +50,9 @@ class Seen(Struct, frozen=True):
         unhealthy: (run, step index, attempt) whose liveness or startup probe has failed.
         not_started: (run, step index) whose startup probe has not yet succeeded.
         not_ready: (run, step index) whose readiness probe does not succeed, with its message.
+        printed: (run, step index, attempt, pattern) of lines that a probe has found printed.
+        silent: (run, step index, attempt) that have written nothing for too long.
+        backpressured: (run, step index) whose pipe stays full, with its unread bytes.
     """
 
     boot: str
@@ -50,6 +60,9 @@ class Seen(Struct, frozen=True):
     unhealthy: frozenset[tuple[str, int, int]] = frozenset()
     not_started: frozenset[tuple[str, int]] = frozenset()
     not_ready: dict[tuple[str, int], str] = {}
+    printed: frozenset[tuple[str, int, int, str]] = frozenset()
+    silent: frozenset[tuple[str, int, int]] = frozenset()
+    backpressured: Mapping[tuple[str, int], int] = {}
 
 
 class Action(Struct, frozen=True):

@@ -30,6 +30,7 @@ from flow_operator.plan.actions import (
     Thaw,
     Want,
 )
+from flow_operator.plan.gauged import silence
 from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 KILL_GRACE = 5.0
@@ -283,7 +284,8 @@ class _Planner:
         steps = list(run.steps)
         for index, view in enumerate(instance.steps):
             if view.alive:
-                steps[index] = self._watch_health(run, index, steps[index])
+                step = self._with_printed(run, index, steps[index])
+                steps[index] = self._watch_health(run, index, step)
             elif not view.ended:
                 steps[index] = self._after_exit(run, index, view, steps[index])
         run = replace(run, steps=tuple(steps))
@@ -296,16 +298,26 @@ class _Planner:
         elif all(view.ended for view in instance.steps):
             self._finish(run)
 
+    def _with_printed(self, run: RunMemory, index: int, step: StepMemory) -> StepMemory:
+        """Remember the lines that were found: the log that holds them may be gone later."""
+        lines = {
+            pattern: attempt
+            for name, at, attempt, pattern in self.seen.printed
+            if (name, at, attempt) == (run.run, index, step.attempt)
+        }
+        return replace(step, printed=lines) if not lines.items() <= step.printed.items() else step
+
     def _watch_health(self, run: RunMemory, index: int, step: StepMemory) -> StepMemory:
         """Tell an unhealthy step to end, and see to it."""
         stop = self._policy(run).spec.stop
         if step.term_at is None:
-            if (run.run, index, step.attempt) not in self.seen.unhealthy:
+            trouble = self._ill(run, (run.run, index, step.attempt))
+            if not trouble:
                 return step
             name = run.flow.spec.steps[index].name
-            self._note("Unhealthy", f"step '{name}' fails its probe; restarting it", warning=True)
+            self._note("Unhealthy", f"step '{name}' {trouble}; restarting it", warning=True)
             self.actions.append(SignalSteps(run.run, (index,), stop.signal))
-            step = replace(step, term_at=self.now, killed=False)
+            step = replace(step, term_at=self.now, killed=False, trouble=f"{trouble} and was ended")
         assert step.term_at is not None  # noqa: S101 - set just above
         overdue = step.term_at + stop.timeout.seconds
         if overdue > self.now:
@@ -314,6 +326,15 @@ class _Planner:
             self.actions.append(SignalSteps(run.run, (index,), "SIGKILL"))
             step = replace(step, killed=True)
         return step
+
+    def _ill(self, run: RunMemory, attempt: tuple[str, int, int]) -> str:
+        """Why a step must be started again, as said after its name; empty if it need not."""
+        if attempt in self.seen.unhealthy:
+            return "fails its probe"
+        flow = self._policy(run)
+        progress = flow.spec.progress
+        asked = progress.action == "Restart" and progress.silence_timeout is not None
+        return silence(flow) if asked and attempt in self.seen.silent else ""
 
     def _after_exit(
         self, run: RunMemory, index: int, view: StepView, step: StepMemory
@@ -529,6 +550,7 @@ def _step_as_seen(step: StepMemory, view: StepView) -> StepMemory:
         start=view.start,
         ended=view.ended or step.ended,
         last_exit=view.exit if view.exit is not None else step.last_exit,
+        log_from=view.log_from,
     )
 
 

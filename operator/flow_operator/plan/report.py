@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Literal
 
 from msgspec import Struct
 
 from flow_operator.clock import rfc3339
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
+from flow_operator.model.flow import Flow
 from flow_operator.model.status import (
     TERMINAL,
     Condition,
     FlowStatus,
     LastExit,
     Phase,
+    ProbeStatus,
     Source,
     StepStatus,
 )
 from flow_operator.plan.actions import Seen, Want
+from flow_operator.plan.gauged import findings
 from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 
@@ -67,8 +71,11 @@ def report(
         started_at=None if launched is None else rfc3339(wall - (monotonic - launched)),
         message="; ".join(filter(None, (told.message, _first_line(source.error)))),
         source=source,
-        conditions=_conditions(want, seen, told, ready >= replicas, previous, wall),
-        steps=_steps(memory, instances, seen),
+        conditions=(
+            *_conditions(want, seen, told, ready >= replicas, previous, wall),
+            *_gauged(want, seen, memory, previous, wall),
+        ),
+        steps=_steps(want, memory, instances, seen),
     )
 
 
@@ -233,6 +240,14 @@ def _conditions(
     )
 
 
+def _gauged(
+    want: Want, seen: Seen, memory: FlowMemory, previous: FlowStatus | None, wall: float
+) -> Iterable[Condition]:
+    for found in findings(want, seen, memory):
+        status: Literal["True", "False"] = "True" if found.holds else "False"
+        yield _condition(found.kind, status, found.reason, found.message, previous, wall)
+
+
 def _unready_reason(told: _Told) -> str:
     return "NotReady" if told.phase == "running" else told.reason
 
@@ -280,18 +295,19 @@ def _ready(run: RunMemory, instance: Instance | None, seen: Seen) -> bool:
 
 
 def _steps(
-    memory: FlowMemory, instances: dict[str, Instance], seen: Seen
+    want: Want, memory: FlowMemory, instances: dict[str, Instance], seen: Seen
 ) -> tuple[StepStatus, ...]:
     rows: list[StepStatus] = []
     for replica in sorted(memory.runs):
         run = memory.runs[replica]
         instance = instances.get(run.run)
         if instance is not None:
-            rows += (_step(run, index, instance, seen) for index in range(len(run.steps)))
+            flow = want.flow_of(run)
+            rows += (_step(run, flow, index, instance, seen) for index in range(len(run.steps)))
     return tuple(rows)
 
 
-def _step(run: RunMemory, index: int, instance: Instance, seen: Seen) -> StepStatus:
+def _step(run: RunMemory, flow: Flow, index: int, instance: Instance, seen: Seen) -> StepStatus:
     view, step = instance.steps[index], run.steps[index]
     waits = {(run.run, index)} & (seen.not_ready.keys() | seen.not_started)
     return StepStatus(
@@ -306,6 +322,10 @@ def _step(run: RunMemory, index: int, instance: Instance, seen: Seen) -> StepSta
         cpu_seconds=0.0,
         memory_bytes=0,
         in_flight_bytes=0,
+        probes=tuple(
+            ProbeStatus(kind, ok=None, message="not checked")
+            for kind in flow.spec.steps[index].probes
+        ),
     )
 
 

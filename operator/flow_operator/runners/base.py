@@ -64,6 +64,8 @@ class StepView(Struct, frozen=True):
         exit: how its last process ended; None while it runs.
         input_bytes: what it left unread in its pipe when it exited.
         limits: those that were asked for, each with whether it is enforced.
+        log_from: the position in its log at which the output of this attempt begins; None if
+            nobody knows. Opaque to all but the runner.
     """
 
     attempt: int = 0
@@ -73,6 +75,7 @@ class StepView(Struct, frozen=True):
     exit: Exit | None = None
     input_bytes: int = 0
     limits: tuple[tuple[str, bool], ...] = ()
+    log_from: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -142,11 +145,44 @@ class Usage(Struct, frozen=True):
         cpu_seconds: user and system time of its processes since they started.
         memory_bytes: resident memory.
         in_flight_bytes: unread bytes in the pipe before it.
+        open_files: descriptors that its processes hold, of those that may be looked at.
     """
 
     cpu_seconds: float = 0.0
     memory_bytes: int = 0
     in_flight_bytes: int = 0
+    open_files: int = 0
+
+
+class PipeView(Struct, frozen=True):
+    """The pipe before a step, as it is now.
+
+    Attributes:
+        unread_bytes: what was written and not yet read.
+        full: whether the step before it can write no more until something is read. Never once
+            that step has ended for good.
+    """
+
+    unread_bytes: int = 0
+    full: bool = False
+
+
+class LogPart(Struct, frozen=True):
+    """Part of what a step has printed.
+
+    Attributes:
+        start: the position of its first byte; not the one that was asked for, where what stood
+            there is no longer kept.
+        data: empty when nothing more was printed.
+    """
+
+    start: int
+    data: bytes = b""
+
+    @property
+    def end(self) -> int:
+        """The position to go on from."""
+        return self.start + len(self.data)
 
 
 class Capabilities(Struct, frozen=True):
@@ -211,6 +247,27 @@ class Runner(Protocol):
 
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """What each step uses, by run id, for those runs that could be asked."""
+
+    def pipes(self, runs: Iterable[str]) -> dict[str, tuple[PipeView, ...]]:
+        """The pipe before each step, by run id, for those runs that could be asked.
+
+        The first step has none, which is as good as an empty one.
+        """
+
+    def output(self, runs: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """A number for each step that is another one once its processes have written something.
+
+        By run id, for those runs that could be asked. The numbers mean nothing by themselves.
+        """
+
+    def read_log(self, run: str, index: int, position: int | None) -> LogPart:
+        """A part of what a step has printed from a position on.
+
+        None is where its present attempt began or, if nobody knows that, the oldest that is kept.
+
+        Raises:
+            OSError: it cannot be read.
+        """
 
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float

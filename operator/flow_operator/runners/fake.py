@@ -4,8 +4,10 @@ It keeps the whole contract of :mod:`flow_operator.runners.base`, at once instea
 script says how it behaves, in words that mean the same to a shell:
 
 =========================== ==============================================
+``echo WORD; ...``          prints a line as soon as it is started, then goes on with the rest
 ``exit N``                  exits with that code as soon as it is started
 ``cat``                     ends well when the step before it has ended
+``exec yes``                writes all the time: the pipe after it is full, unless ``cat`` reads it
 ``trap '' TERM; ...``       ignores SIGTERM
 anything else               runs until it is signalled
 =========================== ==============================================
@@ -29,27 +31,48 @@ from flow_operator.runners.base import (
     Handle,
     Instance,
     Launch,
+    LogPart,
     Notify,
+    PipeView,
     StepView,
     Usage,
 )
 
 _EXIT = re.compile(r"exit (\d+)")
+_ECHO = re.compile(r"echo (\w+); (.*)")
+_PIPE = 64 * 1024
 
 
 @dataclass
 class FakeStep:
-    """One step, and how it behaves."""
+    """One step, and how it behaves.
+
+    Attributes:
+        log: everything that was printed, by all attempts.
+        written: bytes that it has written to anything.
+        unread: bytes in the pipe before it.
+    """
 
     script: str
     attempt: int = 0
     pid: int = 0
     ended: bool = False
     exit: Exit | None = None
+    log: bytes = b""
+    log_from: int = 0
+    written: int = 0
+    unread: int = 0
+
+    def prints(self, line: str) -> None:
+        """Have it write a line to its log."""
+        self.log += line.encode() + b"\n"
+        self.written += len(line) + 1
 
     def view(self) -> StepView:
         """As it is observed."""
-        return StepView(self.attempt, self.pid, self.attempt, self.ended, self.exit)
+        return StepView(
+            self.attempt, self.pid, self.attempt, self.ended, self.exit, log_from=self.log_from
+        )
 
 
 @dataclass
@@ -94,9 +117,16 @@ class FakeWorld:
         if attempt <= step.attempt or step.pid or step.ended:
             return
         step.attempt, step.pid, step.exit = attempt, next(self.pids), None
-        script = _EXIT.fullmatch(step.script)
-        if script:
-            self.exit(run, index, code=int(script.group(1)))
+        step.log_from = len(step.log)
+        script = step.script
+        if echo := _ECHO.fullmatch(script):
+            step.prints(echo.group(1))
+            script = echo.group(2)
+        if leave := _EXIT.fullmatch(script):
+            self.exit(run, index, code=int(leave.group(1)))
+        steps = self.runs[run].steps
+        if script == "exec yes" and index + 1 < len(steps) and steps[index + 1].script != "cat":
+            steps[index + 1].unread = _PIPE
 
 
 class FakeRunner:
@@ -235,6 +265,35 @@ class FakeRunner:
             for name, run in self._world.runs.items()
             if run.flow_id in wanted
         }
+
+    def _asked(self, runs: Iterable[str]) -> dict[str, FakeRun]:
+        if self._world.away:
+            raise RetryableError("the fake world is away")
+        return {name: self._world.runs[name] for name in runs if name in self._world.runs}
+
+    def pipes(self, runs: Iterable[str]) -> dict[str, tuple[PipeView, ...]]:
+        """As full as the world says."""
+        return {
+            name: tuple(PipeView(step.unread, step.unread >= _PIPE) for step in run.steps)
+            for name, run in self._asked(runs).items()
+        }
+
+    def output(self, runs: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """What was written; ``exec yes`` has always written more."""
+        known = self._asked(runs)
+        for run in known.values():
+            for step in run.steps:
+                step.written += step.script == "exec yes" and step.pid > 0
+        return {name: tuple(step.written for step in run.steps) for name, run in known.items()}
+
+    def read_log(self, run: str, index: int, position: int | None) -> LogPart:
+        """Everything from there on at once."""
+        known = self._asked([run]).get(run)
+        if known is None:
+            return LogPart(position or 0)
+        step = known.steps[index]
+        start = step.log_from if position is None else position
+        return LogPart(start, step.log[start:])
 
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float

@@ -27,20 +27,23 @@ from flow_operator.runners.base import (
     Handle,
     Instance,
     Launch,
+    LogPart,
     Notify,
+    PipeView,
     StepView,
     Usage,
 )
 from flow_operator.runners.census import Census, Job, Kind
 from flow_operator.runners.environment import base_environment, step_environment
 from flow_operator.runners.limits import limits_of
+from flow_operator.runners.measure import pipe_view, usage, written
 from flow_operator.runners.procfs import (
     STOPPED_STATES,
-    descendants,
     read_proc,
 )
 from flow_operator.runners.remains import Remains
 from flow_operator.runners.shim_link import ShimLink, shim_command
+from flow_operator.runners.step_log import log_end, read_log
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
@@ -412,12 +415,41 @@ class ProcessRunner:
         in_flight = self._call("usage", runs=list(states))
         try:
             return {
-                name: tuple(map(_usage, steps, in_flight[name]))
+                name: tuple(map(usage, steps, in_flight[name]))
                 for name, steps in states.items()
                 if name in in_flight
             }
         except OSError as error:
             raise RetryableError(f"cannot look at processes: {error}") from error
+
+    def pipes(self, runs: Iterable[str]) -> dict[str, tuple[PipeView, ...]]:
+        """Of all runs by one call to the shim."""
+        told = self._call("pipes", runs=list(runs))
+        return {name: tuple(pipe_view(*fill) for fill in fills) for name, fills in told.items()}
+
+    def output(self, runs: Iterable[str]) -> dict[str, tuple[int, ...]]:
+        """From /proc, or the log file where that may not be read."""
+        with self._lock:
+            known = {name: self._runs[name] for name in runs if name in self._runs}
+        return {
+            name: tuple(
+                written(step["pid"], self._log_of(run, index))
+                for index, step in enumerate(run.state["steps"])
+            )
+            for name, run in known.items()
+        }
+
+    def read_log(self, run: str, index: int, position: int | None) -> LogPart:
+        """From the step's log file."""
+        with self._lock:
+            known = self._runs.get(run)
+        if known is None:
+            return LogPart(position or 0)
+        began = known.state["steps"][index].get("log_from")
+        return read_log(self._log_of(known, index), began if position is None else position)
+
+    def _log_of(self, run: _Run, index: int) -> Path:
+        return self._layout.log_file(run.flow_id, run.replica, run.state["labels"]["steps"][index])
 
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
@@ -468,6 +500,7 @@ class ProcessRunner:
                 "FLOW_DATA": str(work),
             },
             "log": str(log),
+            "log_from": log_end(log),
             "user": user.ids() if user is not None else None,
             **limits_of(step),
         }
@@ -499,15 +532,5 @@ def _step_view(step: dict[str, Any]) -> StepView:
         msgspec.convert(step["exit"], Exit) if step["exit"] else None,
         step["input"],
         tuple(sorted(step["limits"].items())),
-    )
-
-
-def _usage(step: dict[str, Any], in_flight: int) -> Usage:
-    if not step["pid"]:
-        return Usage(in_flight_bytes=in_flight)
-    procs = descendants(step["pid"])
-    return Usage(
-        sum(proc.cpu_seconds for proc in procs),
-        sum(proc.memory_bytes for proc in procs),
-        in_flight,
+        step.get("log_from"),
     )

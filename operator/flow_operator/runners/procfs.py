@@ -199,6 +199,32 @@ def _children(pid: int) -> Iterable[int]:
         return
 
 
+def open_files(pid: int) -> int:
+    """How many descriptors a process holds; 0 if that may not be read, or it is gone."""
+    try:
+        return len(os.listdir(f"/proc/{pid}/fd"))
+    except OSError:
+        return 0
+
+
+def written_bytes(pid: int) -> int | None:
+    """Bytes that a process, and children it has waited for, have handed to write(2) and its like.
+
+    ``wchar`` of /proc/PID/io (proc(5)). Not among them: send(2) and its like, and what is written
+    to mapped files. 0 if it is gone, None if it may not be read.
+    """
+    try:
+        with open(f"/proc/{pid}/io", "rb", buffering=0) as file:
+            return int(file.read().partition(b"wchar: ")[2].split()[0])
+    except (ProcessLookupError, IndexError):
+        return 0
+    except FileNotFoundError:
+        # The process is gone, or this kernel does not count.
+        return None if read_proc(pid) else 0
+    except OSError:
+        return None
+
+
 def send_signal(proc: Proc, number: signal.Signals) -> None:
     """Signal exactly that process: one that has its pid but another start time is never hit.
 

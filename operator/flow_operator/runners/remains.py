@@ -37,7 +37,13 @@ class Remains:
         proc = read_proc(step.pid) if step.pid else None
         known = {"ended": step.ended, "exit": to_builtins(step.exit)}
         if proc and proc.start == step.start and run_of(step.pid, self._home) == handle.run:
-            return {**known, "attempt": step.attempt, "pid": proc.pid, "start": proc.start}
+            return {
+                **known,
+                "attempt": step.attempt,
+                "pid": proc.pid,
+                "start": proc.start,
+                "log_from": step.log_from,
+            }
         unrecorded = step.attempt + (step.exit is not None or step.pid > 0)
         oldest = None if step.ended else self._leader(handle.run, name, unrecorded)
         if oldest is None:

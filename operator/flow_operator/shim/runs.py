@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import select
 import signal
 import stat
 import struct
@@ -74,6 +75,20 @@ class Pipe:
         size: int = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, b"\0" * _INT))[0]
         return size
 
+    @property
+    def fill(self) -> tuple[int, int, bool]:
+        """(unread bytes, capacity in bytes, whether a writer would have to wait).
+
+        The capacity is 0 once nobody writes any more. Writers that do not fill whole pages have
+        to wait long before the capacity is reached; only poll tells.
+        """
+        if self.write < 0:
+            return self.bytes(), 0, False
+        poll = select.poll()
+        poll.register(self.write, select.POLLOUT)
+        full = not poll.poll(0)
+        return self.bytes(), fcntl.fcntl(self.write, fcntl.F_GETPIPE_SZ), full
+
 
 class Step:
     """One step of a run: its present process, or how the last one ended.
@@ -92,6 +107,7 @@ class Step:
         self.exit: dict[str, Any] | None = None
         self.leaf: str | None = None
         self.limits: dict[str, bool] = {}
+        self.log_from: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -159,6 +175,7 @@ class Run:
         step.attempt = attempt
         step.exit = None
         step.pid = 0
+        step.log_from = spec.get("log_from")
         try:
             with self._group(groups, f"{index}.{attempt}") as step.leaf:
                 try:
@@ -201,6 +218,7 @@ class Run:
         self.group = next(filter(None, places), None)
         for index, (step, process) in enumerate(zip(self.steps, known, strict=True)):
             step.attempt = process["attempt"]
+            step.log_from = process.get("log_from")
             self._take(step, process)
             if index + 1 < len(self.steps):
                 self._hold_again(index, process, known[index + 1])
@@ -294,6 +312,7 @@ class Run:
                     "exit": step.exit,
                     "limits": step.limits,
                     "input": self.pipes[index - 1].bytes() if index and not step.alive else 0,
+                    "log_from": step.log_from,
                 }
                 for index, step in enumerate(self.steps)
             ],
@@ -302,6 +321,10 @@ class Run:
     def in_flight(self) -> list[int]:
         """Bytes in the pipe before each step; 0 for the first."""
         return [0, *(pipe.bytes() for pipe in self.pipes)]
+
+    def fills(self) -> list[tuple[int, int, bool]]:
+        """How full the pipe before each step is; the first has none."""
+        return [(0, 0, False), *(pipe.fill for pipe in self.pipes)]
 
 
 def _signal_leader(step: Step, number: int) -> None:

@@ -72,6 +72,7 @@ class Shim:
             "forget": self._forget,
             "usage": self._usage,
             "upgrade": self._upgrade,
+            "pipes": self._pipes,
             "check": self._check,
             "check-kill": self._check_kill,
             "shutdown": self._shutdown,
@@ -269,6 +270,10 @@ class Shim:
     def _usage(self, message: dict[str, Any], _: Client) -> dict[str, list[int]]:
         wanted = message["runs"]
         return {name: self._runs[name].in_flight() for name in wanted if name in self._runs}
+
+    def _pipes(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
+        wanted = message["runs"]
+        return {name: self._runs[name].fills() for name in wanted if name in self._runs}
 
     def _check(self, message: dict[str, Any], _: Client) -> int:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)

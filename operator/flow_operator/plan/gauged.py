@@ -1,0 +1,83 @@
+"""What is told of flows whose steps write nothing, or do not read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from flow_operator.memory import FlowMemory, RunMemory
+from flow_operator.model.flow import Flow
+from flow_operator.model.status import FlowStatus
+from flow_operator.plan.actions import Note, Seen, Want
+
+
+class Finding(Struct, frozen=True):
+    """One condition that is abnormal when it is True."""
+
+    kind: str
+    holds: bool
+    reason: str
+    message: str
+
+
+def silence(flow: Flow) -> str:
+    """What is said of a silent step, after its name."""
+    limit = flow.spec.progress.silence_timeout
+    return f"has written nothing for {limit.text if limit else 'too long'}"
+
+
+def findings(want: Want, seen: Seen, memory: FlowMemory) -> tuple[Finding, ...]:
+    """The conditions beside those that every flow has, for flows that can have them."""
+    if want.flow is None:
+        return ()
+    spec = want.flow.spec
+    runs = {run.run: run for run in memory.runs.values()}
+    told: list[Finding] = []
+    if spec.progress.silence_timeout is not None:
+        silent = (
+            f"{_named(runs[run], index)} {silence(want.flow)}"
+            for run, index, attempt in seen.silent
+            if run in runs and runs[run].steps[index].attempt == attempt
+        )
+        told.append(_finding("Silent", "SilenceTimeout", silent))
+    if len(spec.steps) > 1:
+        full = (
+            f"{_named(runs[run], index)} does not keep up: the pipe before it is full, with "
+            f"{unread} unread bytes"
+            for (run, index), unread in seen.backpressured.items()
+            if run in runs
+        )
+        told.append(_finding("Backpressured", "PipeFull", full))
+    return tuple(told)
+
+
+def _named(run: RunMemory, index: int) -> str:
+    replica = f" of replica {run.replica}" if run.flow.spec.replicas > 1 else ""
+    return f"step '{run.flow.spec.steps[index].name}'{replica}"
+
+
+def _finding(kind: str, reason: str, messages: Iterable[str]) -> Finding:
+    listed = sorted(messages)
+    return Finding(kind, bool(listed), reason if listed else f"Not{kind}", "; ".join(listed))
+
+
+_OVER = {
+    "Silent": "no step is silent any more",
+    "Backpressured": "no pipe is full any more",
+}
+"""By kind of condition: what is said once it no longer holds."""
+
+
+def transitions(before: FlowStatus | None, after: FlowStatus) -> tuple[Note, ...]:
+    """Events for those of these conditions that have begun or ceased to hold."""
+    notes: list[Note] = []
+    for kind, over in _OVER.items():
+        now, earlier = after.condition(kind), before.condition(kind) if before else None
+        held = earlier is not None and earlier.status == "True"
+        holds = now is not None and now.status == "True"
+        if now is not None and holds and not held:
+            notes.append(Note(kind, now.message, warning=True))
+        elif held and not holds:
+            notes.append(Note(f"Not{kind}", over))
+    return tuple(notes)
