@@ -246,6 +246,8 @@ class FlowClient:
         step: str | None = None,
         replica: int | None = None,
         tail: int | None = None,
+        since: str | None = None,
+        timestamps: bool = False,
         follow: bool = False,
     ) -> Iterator[bytes]:
         """What a flow prints, oldest first, in pieces of any length as they arrive.
@@ -256,13 +258,22 @@ class FlowClient:
             flow_id: of the flow.
             step: only of this step.
             replica: only of this replica.
-            tail: only the last lines, this many.
+            tail: only the last lines of each step, this many.
+            since: only what was printed since then: ``10m``, or a time as RFC 3339 writes it.
+            timestamps: with the second of each line before it.
             follow: go on with what is printed from now on; ends with the caller or the operator.
 
         Raises:
             ApiError: 404, there is no flow or step of that name.
         """
-        params = _given(step=step, replica=replica, tail=tail, follow=1 if follow else None)
+        params = _given(
+            step=step,
+            replica=replica,
+            tail=tail,
+            since=since,
+            timestamps=1 if timestamps else None,
+            follow=1 if follow else None,
+        )
         timeout = _patience(None if follow else self._seconds)
         path = f"{_path(flow_id)}/logs"
         with (

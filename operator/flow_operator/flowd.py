@@ -10,7 +10,8 @@ import queue
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,8 @@ from flow_operator.controller import Controller
 from flow_operator.errors import FlowError
 from flow_operator.figures import Figures
 from flow_operator.gauges import Gauges
+from flow_operator.logs import Keeper, Limits
+from flow_operator.model.units import Size
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Runner
@@ -59,9 +62,12 @@ class Operator:
         memories.recover()
         board = Board(clock)
         work = WorkQueue(clock)
+        self._logs = Keeper(
+            layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
+        )
         self._runners: Mapping[str, Runner] = {
             "process": ProcessRunner(
-                layout, cgroups=settings.cgroups == "auto", users=settings.users
+                layout, self._logs, cgroups=settings.cgroups == "auto", users=settings.users
             )
         }
         local = self._runners["process"]
@@ -103,7 +109,8 @@ class Operator:
             desired=Desired(self._store),
             board=board,
             figures=Figures(self._runners, clock, self._prober.results),
-            layout=layout,
+            logs=self._logs,
+            clock=clock,
             ready=lambda: self._controller.synced,
             folder=self._folder.describe if self._folder else _no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
@@ -121,6 +128,9 @@ class Operator:
     def start(self) -> None:
         """Take back what runs, then serve and watch."""
         self._server.start()
+        self._store.subscribe(self._limit_logs)
+        self._limit_logs(record.flow_id for record in self._store.flows())
+        self._logs.start()
         self._controller.take_back()
         adopted = self._controller.adopted()
         if self._folder is not None:
@@ -129,6 +139,13 @@ class Operator:
         self._welcome(adopted)
         self._gauges.start()
         self._controller.start()
+
+    def _limit_logs(self, flow_ids: Iterable[str]) -> None:
+        for flow_id in flow_ids:
+            record = self._store.get(flow_id)
+            if record is not None:
+                logs = record.flow.spec.logs
+                self._logs.limit(flow_id, Limits(logs.max_size.bytes, logs.max_files))
 
     def _welcome(self, adopted: int) -> None:
         settings = self._settings
@@ -172,8 +189,22 @@ class Operator:
         idle = not self._controller.left()
         for runner in self._runners.values():
             runner.close(final=idle)
+        self._logs.close()
         self._store.close()
         self._lock.release()
+
+
+def _log_reserve(settings: Settings) -> int:
+    """Bytes that logs leave free: as told, else 5 % of the disk and at most 1 GiB."""
+    if settings.log_reserve is not None:
+        return settings.log_reserve
+    told = os.statvfs(settings.layout.root)
+    return min(2**30, told.f_blocks * told.f_frsize // 20)
+
+
+def _tell_dropped_logs(board: Board, flow_id: str, count: int) -> None:
+    message = f"the disk is nearly full: {count} bytes of what was printed are no longer kept"
+    board.record(flow_id, "LogsDropped", message, warning=True)
 
 
 def _no_folder() -> dict[str, Any]:
@@ -239,6 +270,12 @@ def _parser() -> argparse.ArgumentParser:
         help="whom steps may run as if flowd is root; * for everybody",
     )
     parser.add_argument(
+        "--log-reserve",
+        type=_bytes,
+        metavar="SIZE",
+        help="what logs leave free of the disk (default: 5 %% of it, at most 1Gi); 0 is nothing",
+    )
+    parser.add_argument(
         "--cgroups",
         choices=("auto", "off"),
         default="auto",
@@ -246,6 +283,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"flowd {__version__}")
     return parser
+
+
+def _bytes(text: str) -> int:
+    try:
+        return Size.parse(text).bytes
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _names(text: str) -> frozenset[str]:
@@ -292,6 +336,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         insecure=options.insecure,
         cgroups=options.cgroups,
         users=options.allow_users,
+        log_reserve=options.log_reserve,
     )
 
 

@@ -232,7 +232,7 @@ class Reconciler:
                 None if limit is None else limit.seconds,
             )
             for run in runs
-            if run.run not in frozen and not run.verify_at
+            if run.run not in frozen
         ]
 
     # --- acting --------------------------------------------------------------------------
@@ -275,8 +275,9 @@ class Reconciler:
     def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
         """Nothing is wanted and nothing is left."""
         self._prober.sync(flow_id, ())
-        self._gauges.sync(flow_id, ())
         self._memories.drop(flow_id)
+        for runner in self._runners.values():
+            runner.purge(flow_id)
         if isinstance(record, Tombstone) and not self._store.purge(record):
             return  # A new flow has taken its place; its own look follows.
         self._board.remove(flow_id)

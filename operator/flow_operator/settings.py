@@ -50,9 +50,14 @@ class Layout:
         """What the manifest folder last applied."""
         return self.root / "folder.json"
 
+    @property
+    def logs(self) -> Path:
+        """What steps print."""
+        return self.root / "logs"
+
     def log_file(self, flow_id: str, replica: int, step: str) -> Path:
         """Where a step's output goes."""
-        return self.root / "logs" / flow_id / str(replica) / f"{step}.log"
+        return self.logs / flow_id / str(replica) / f"{step}.log"
 
     def work_dir(self, flow_id: str) -> Path:
         """The directory that a flow may use as it likes."""
@@ -128,6 +133,7 @@ class Settings:
             goes at once that it looks like an accident.
         insecure: serve beyond this machine although nobody is asked who they are.
         users: whom steps may run as, besides who the operator is; ``*`` for everybody.
+        log_reserve: bytes of the disk that logs leave free; None chooses by its size.
         cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
 
@@ -140,3 +146,4 @@ class Settings:
     insecure: bool = False
     cgroups: Literal["auto", "off"] = "auto"
     users: frozenset[str] = frozenset()
+    log_reserve: int | None = None

@@ -14,6 +14,7 @@ from wsgi_client import Client
 from flow_operator.api import Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
+from flow_operator.logs import Keeper
 from flow_operator.settings import Layout
 from flow_operator.store import DataLock, Desired, Store
 from support import FakeClock
@@ -55,6 +56,7 @@ def make_api(root: Path) -> Iterator[Any]:
     store.recover()
     clock = FakeClock()
     board = Board(clock)
+    logs = Keeper(layout, clock, 0, lambda _flow_id, _count: None)
 
     def make(**changes: Any) -> Api:
         given: dict[str, Any] = {
@@ -62,7 +64,8 @@ def make_api(root: Path) -> Iterator[Any]:
             "desired": Desired(store),
             "board": board,
             "figures": Figures({}, clock, lambda _flow_id: {}),
-            "layout": layout,
+            "logs": logs,
+            "clock": clock,
             "ready": lambda: True,
             "folder": lambda: {"folder": None, "files": []},
             "prune": list,
@@ -73,6 +76,7 @@ def make_api(root: Path) -> Iterator[Any]:
         return Api(services, Client(create_app(services)), store, board, layout)
 
     yield make
+    logs.close()
     store.close()
     lock.release()
 

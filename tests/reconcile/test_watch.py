@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -112,6 +113,23 @@ def test_paused_time_is_no_silence(loop: Loop, clock: FakeClock) -> None:
     always_for(0.05, lambda: _assert(_condition(loop, "a", "Silent") == "False"))
     assert loop.world.runs[loop.run_of("a")].steps[0].attempt == 1
     assert loop.gauges._flows
+
+
+def test_what_was_resumed_is_watched_only_once_it_was_seen_to_go_on(loop: Loop) -> None:
+    """Until then it is frozen, whatever is wanted."""
+    loop.create("a", "forever", progress={"silenceTimeout": "20s", "action": "Restart"})
+    loop.reach("a", "running")
+    loop.desired.command("pause", ["a"])
+    loop.reach("a", "paused")
+    thaw, tried = loop.runner.thaw, threading.Event()
+    loop.runner.thaw = lambda _run: tried.set()  # type: ignore[method-assign]
+    loop.desired.command("resume", ["a"])
+    assert tried.wait(10)
+    eventually(lambda: _assert(loop.memories.get("a").runs[0].verify_at == 0))
+    always_for(0.05, lambda: _assert(loop.gauges._flows == {}))
+    loop.runner.thaw = thaw  # type: ignore[method-assign]
+    thaw(loop.run_of("a"))
+    eventually(lambda: _assert(loop.gauges._flows))
 
 
 def test_nothing_is_watched_once_a_flow_has_stopped_or_is_deleted(

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from flow_operator.clock import SystemClock
 from flow_operator.errors import TerminalError
+from flow_operator.logs import Keeper
 from flow_operator.runners import groups, measure
 from flow_operator.runners.base import Handle, Launch, LogPart, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
@@ -47,10 +49,11 @@ class TestProcessRunner(RunnerContract):
     @pytest.fixture(autouse=True)
     def _data(self, root: Path) -> Iterator[None]:
         self.layout = Layout(root)
+        self.logs = Keeper(self.layout, SystemClock(), 0, lambda _flow_id, _count: None)
         self.heard: list[str] = []
         self.runners: list[ProcessRunner] = []
         yield
-        last = ProcessRunner(self.layout, cgroups=self.cgroups)
+        last = ProcessRunner(self.layout, self.logs, cgroups=self.cgroups)
         last.start(lambda _flow_id: None)
         for flow_id in last.flow_ids():
             for instance in last.observe(flow_id):
@@ -58,11 +61,12 @@ class TestProcessRunner(RunnerContract):
                 self.await_gone(last, instance.run, flow_id)
                 last.forget(instance.run)
         last.close(final=True)
+        self.logs.close()
         assert processes_of(root) == []
 
     @contextmanager
     def connect(self) -> Iterator[Runner]:
-        runner = ProcessRunner(self.layout, cgroups=self.cgroups)
+        runner = ProcessRunner(self.layout, self.logs, cgroups=self.cgroups)
         runner.start(self.heard.append)
         self.runners.append(runner)
         yield runner
@@ -435,10 +439,10 @@ class TestProcessRunner(RunnerContract):
         self.run(runner, FOREVER)
         assert runner.read_log("r1", 0, None).data == b""
         log.write_bytes(b"new\n")
-        assert runner.read_log("r1", 0, None).data == b"new\n"
+        assert runner.read_log("r1", 0, None) == LogPart(400, b"new\n")
         assert runner.read_log("r1", 0, 400).data == b"new\n"
         log.unlink()
-        assert runner.read_log("r1", 0, 400) == LogPart(0)
+        assert runner.read_log("r1", 0, 400) == LogPart(404)
 
     def test_where_an_attempt_began_outlives_the_shim(self, runner: Runner) -> None:
         """The operator tells the next shim; where nobody knows it, the whole log counts."""
@@ -448,8 +452,10 @@ class TestProcessRunner(RunnerContract):
         self.run(runner, FOREVER)
         [view] = self.one(runner).steps
         assert view.log_from == 4
-        os.kill(self.runners[-1]._shim_pid, signal.SIGKILL)
-        eventually(lambda: _assert(self.one(runner).steps[0] == view))
+        shim = self.runners[-1]._shim_pid
+        os.kill(shim, signal.SIGKILL)
+        eventually(lambda: _assert(self.runners[-1]._shim_pid != shim))
+        assert self.one(runner).steps[0] == view
         self.runners[-1]._runs["r1"].state["steps"][0]["log_from"] = None
         assert runner.read_log("r1", 0, None).data == b"old\n"
 

@@ -11,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from flow_operator.clock import SystemClock
 from flow_operator.errors import TerminalError
+from flow_operator.logs import Keeper
 from flow_operator.runners.base import Instance, Launch
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import Layout
@@ -29,7 +31,8 @@ class Bench:
 
     def __init__(self, root: Path, **options: Any) -> None:
         self.layout = Layout(root)
-        self.runner = ProcessRunner(self.layout, **options)
+        self.logs = Keeper(self.layout, SystemClock(), 0, lambda _flow_id, _count: None)
+        self.runner = ProcessRunner(self.layout, self.logs, **options)
         self.runner.start(lambda _flow_id: None)
 
     def run(self, script: str, **step: Any) -> None:
@@ -55,6 +58,7 @@ class Bench:
             eventually(lambda: _assert(self.one().gone))
             self.runner.forget(instance.run)
         self.runner.close(final=True)
+        self.logs.close()
         assert processes_of(self.layout.root) == []
 
 

@@ -166,6 +166,7 @@ SPEC = {
     "pause": (None, "inPlace"),  # There is only one mode as yet.
     "update": ({"strategy": "OnDelete"}, "inPlace"),
     "progress": ({"silenceTimeout": "1m"}, "inPlace"),
+    "logs": ({"maxFiles": 2}, "inPlace"),
 }
 """Each field of a Spec: another value, and what it costs a running flow."""
 
@@ -201,7 +202,7 @@ def test_every_field_has_a_row(struct, table):
 def test_a_change_of_the_spec_costs(name):
     """Only what a process was started from costs a restart."""
     value, cost = SPEC[name]
-    key = msgspec.structs.fields(Spec)[list(SPEC).index(name)].encode_name
+    key = next(f.encode_name for f in msgspec.structs.fields(Spec) if f.name == name)
     assert change_kind(_flow({"spec": BEFORE}), _flow({"spec": {**BEFORE, key: value}})) == cost
 
 

@@ -16,8 +16,9 @@ from flow_operator.api.guard import Guard
 from flow_operator.api.http import json_response
 from flow_operator.api.stream import Streams
 from flow_operator.board import Board
+from flow_operator.clock import Clock
 from flow_operator.figures import Figures
-from flow_operator.settings import Layout
+from flow_operator.logs import Keeper
 from flow_operator.store import Desired, Store
 
 
@@ -37,7 +38,8 @@ class Services:
     desired: Desired
     board: Board
     figures: Figures
-    layout: Layout
+    logs: Keeper
+    clock: Clock
     ready: Callable[[], bool]
     folder: Callable[[], dict[str, Any]]
     prune: Callable[[], list[str]]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import heapq
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPResponse, request
@@ -12,7 +13,11 @@ from bottle import Bottle, HTTPResponse, request
 from flow_operator.api.errors import problem
 from flow_operator.api.http import only_query, query_flag, query_number, query_text
 from flow_operator.api.stream import set_stream
+from flow_operator.clock import rfc3339
 from flow_operator.errors import InvalidError, NotFoundError
+from flow_operator.logs import Stream
+from flow_operator.logs.lines import Line, Lines, since, tail
+from flow_operator.model.units import Duration
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
@@ -21,12 +26,7 @@ MAX_FOLLOWERS = 32
 """Streams at once; each holds a thread of the server."""
 
 _POLL = 0.2
-"""Seconds between two looks at a file that is followed."""
-
-_BLOCK = 64 * 1024
-
-_LONGEST_LINE = 1024 * 1024
-"""Bytes after which a line without an end is broken."""
+"""Seconds between two looks at a log that is followed."""
 
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
@@ -37,11 +37,18 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.get("/flows/<flow_id>/logs")
     def flow_logs(flow_id: str) -> HTTPResponse:
-        only_query("step", "replica", "tail", "follow")
-        tail = int(query_number("tail", -1, 1_000_000))
-        logs = [_Log(name, path, tail) for name, path in _files(services, flow_id)]
-        if not query_flag("follow"):
-            return HTTPResponse(_lines(logs), **_TEXT)
+        only_query("step", "replica", "tail", "since", "timestamps", "follow")
+        last = int(query_number("tail", -1, 1_000_000))
+        second = _since(services, query_text("since"))
+        timestamps, follow = query_flag("timestamps"), query_flag("follow")
+        streams = _streams(services, flow_id)
+        timed = timestamps or (len(streams) > 1 and not follow)
+        logs = [
+            _Log(label, Lines(stream, _begin(stream, last, second), timed=timed), timestamps)
+            for label, stream in streams
+        ]
+        if not follow:
+            return HTTPResponse(_merged(logs), **_TEXT)
         if request.method == "HEAD":
             return HTTPResponse(b"", **_TEXT)
         if not followers.acquire(blocking=False):
@@ -51,8 +58,37 @@ def add_routes(app: Bottle, services: Services) -> None:
         return HTTPResponse(b"", **_TEXT)
 
 
-def _files(services: Services, flow_id: str) -> list[tuple[str, Path]]:
-    """(name, path) of the log files asked for, in the order of the steps.
+def _since(services: Services, text: str | None) -> int | None:
+    """The second that ``since`` means: an RFC 3339 time, or so long ago.
+
+    Raises:
+        InvalidError: it is neither.
+    """
+    if text is None:
+        return None
+    try:
+        if text[:1].isdigit() and "-" in text:
+            moment = dt.datetime.fromisoformat(text)
+            if moment.tzinfo is not None:
+                return int(moment.timestamp())
+        else:
+            return int(services.clock.wall() - Duration.parse(text).seconds)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidError(
+        f"since: {text!r} is neither a duration like 10m nor a time like 2026-01-31T08:00:00Z"
+    )
+
+
+def _begin(stream: Stream, last: int, second: int | None) -> int:
+    position = stream.first() if last < 0 else tail(stream, last)
+    return position if second is None else max(position, since(stream, second))
+
+
+def _streams(services: Services, flow_id: str) -> list[tuple[bytes, Stream]]:
+    """(label, stream) of the logs asked for, in the order of the steps.
+
+    A step that was never started has none yet, and gets one to wait for.
 
     Raises:
         NotFoundError: no such flow.
@@ -75,8 +111,8 @@ def _files(services: Services, flow_id: str) -> list[tuple[str, Path]]:
     replicas = [int(replica)] if replica else list(range(spec.replicas))
     return [
         (
-            _label(name, number, len(wanted), len(replicas)),
-            services.layout.log_file(flow_id, number, name),
+            _label(name, number, len(wanted), len(replicas)).encode(),
+            services.logs.stream(flow_id, number, name),
         )
         for number in replicas
         for name in wanted
@@ -92,40 +128,42 @@ def _label(step: str, replica: int, steps: int, replicas: int) -> str:
 
 
 class _Log:
-    """One log file, read once from its tail on."""
+    """One log of an answer."""
 
-    def __init__(self, label: str, path: Path, tail: int) -> None:
-        self._label = label.encode()
-        self._path = path
-        self._offset = _tail_offset(path, tail) if tail >= 0 else 0
-        self._rest = b""
+    def __init__(self, label: bytes, lines: Lines, timestamps: bool) -> None:  # noqa: FBT001
+        self._label = label
+        self._lines = lines
+        self._timestamps = timestamps
 
-    def read(self) -> Iterator[bytes]:
-        """What was added since the last call, in whole lines."""
-        try:
-            with self._path.open("rb") as file:
-                if self._offset > file.seek(0, 2):
-                    self._offset, self._rest = 0, b""  # Somebody has emptied the file.
-                file.seek(self._offset)
-                while block := file.read(_BLOCK):
-                    self._offset += len(block)
-                    *lines, self._rest = (self._rest + block).split(b"\n")
-                    if len(self._rest) > _LONGEST_LINE:
-                        lines, self._rest = [*lines, self._rest], b""
-                    if lines:
-                        yield b"".join(self._label + line + b"\n" for line in lines)
-        except FileNotFoundError:
-            return  # The step has not been started yet.
+    def added(self) -> Iterator[list[Line]]:
+        """What was added since the last call."""
+        return self._lines.read()
 
-    def finish(self) -> bytes:
-        """A last line that has no end."""
-        return self._label + self._rest + b"\n" if self._rest else b""
+    def all(self) -> Iterator[tuple[Line, _Log]]:
+        """Everything up to now, also a last line without an end; each line with this log."""
+        for lines in self._lines.read():
+            yield from ((line, self) for line in lines)
+        yield from ((line, self) for line in self._lines.finish())
+
+    def encoded(self, line: Line) -> bytes:
+        """A line as it is sent."""
+        when = f"{rfc3339(line.second)} ".encode() if self._timestamps and line.second else b""
+        return b"%b%b%b\n" % (self._label, when, line.text)
 
 
-def _lines(logs: list[_Log]) -> Iterator[bytes]:
-    for log in logs:
-        yield from log.read()
-        yield log.finish()
+_PIECE = 1000
+"""Lines that are sent at once."""
+
+
+def _merged(logs: list[_Log]) -> Iterator[bytes]:
+    """All lines in the order of their seconds; those of one second by step."""
+    piece: list[bytes] = []
+    for line, log in heapq.merge(*(log.all() for log in logs), key=lambda entry: entry[0].second):
+        piece.append(log.encoded(line))
+        if len(piece) >= _PIECE:
+            yield b"".join(piece)
+            piece = []
+    yield b"".join(piece)
 
 
 class _Followed:
@@ -147,7 +185,8 @@ class _Followed:
     def __iter__(self) -> Iterator[Any]:
         while not self._closing.is_set() and not self._gone():
             for log in self._logs:
-                yield from log.read()
+                for lines in log.added():
+                    yield b"".join(map(log.encoded, lines))
             self._closing.wait(_POLL)
 
     def close(self) -> None:
@@ -155,25 +194,3 @@ class _Followed:
         if self._open:
             self._open = False
             self._followers.release()
-
-
-def _tail_offset(path: Path, lines: int) -> int:
-    """Where the last ``lines`` lines of a file begin; its end for 0."""
-    try:
-        with path.open("rb") as file:
-            end = position = file.seek(0, 2)
-            if lines == 0:
-                return end
-            while position > 0:
-                start = max(0, position - _BLOCK)
-                file.seek(start)
-                block = file.read(position - start)
-                at = len(block) - (position == end and block.endswith(b"\n"))
-                while (at := block.rfind(b"\n", 0, at)) >= 0:
-                    lines -= 1
-                    if lines == 0:
-                        return start + at + 1
-                position = start
-            return 0
-    except FileNotFoundError:
-        return 0

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
-from flow_operator.model.units import Cpu, Duration, Size, duration
+from flow_operator.model.units import Cpu, Duration, Size, duration, size
 
 API_VERSION: Literal["flow-operator.dev/v1"] = "flow-operator.dev/v1"
 
@@ -260,6 +260,13 @@ class Progress(Part, frozen=True):
     action: Literal["Report", "Restart"] = "Report"
 
 
+class Logs(Part, frozen=True):
+    """How much is kept of what each step prints: at most ``maxSize`` in each of ``maxFiles``."""
+
+    max_size: Size = size("10Mi")
+    max_files: Annotated[int, Meta(ge=1, le=1000)] = 5
+
+
 class Spec(Part, frozen=True):
     """What is wanted."""
 
@@ -273,6 +280,7 @@ class Spec(Part, frozen=True):
     stop: Stop = field(default_factory=Stop)
     pause: Pause = Pause()
     update: Update = Update()
+    logs: Logs = field(default_factory=Logs)
     progress: Progress = Progress()
 
 

@@ -82,6 +82,11 @@ def duration(text: str) -> Any:
     return msgspec.field(default_factory=lambda: Duration.parse(text))
 
 
+def size(text: str) -> Any:
+    """A Struct field whose default is the size ``text``."""
+    return msgspec.field(default_factory=lambda: Size.parse(text))
+
+
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$(?!\n)"
 CPU_PATTERN = r"^([0-9]+m|[0-9]+(\.[0-9]+)?)$(?!\n)"
 

@@ -274,5 +274,8 @@ class Runner(Protocol):
     ) -> CheckResult:
         """Run a command beside a step, in its surroundings, for at most ``timeout`` seconds."""
 
+    def purge(self, flow_id: str) -> None:
+        """Remove what is kept of a flow that is deleted and gone, but for its own data."""
+
     def close(self, *, final: bool) -> None:
         """Let go of the backend; ``final`` when nothing runs any more. May be called twice."""

@@ -257,6 +257,9 @@ class FakeRunner:
                 raise TerminalError(f"{run} is alive")
             del self._world.runs[run]
 
+    def purge(self, flow_id: str) -> None:
+        """Nothing is kept."""
+
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """Nothing is used."""
         wanted = frozenset(flow_ids)

@@ -18,6 +18,7 @@ import structlog
 
 from flow_operator.backoff import retry_transient
 from flow_operator.errors import RetryableError, RunnerError, TerminalError
+from flow_operator.logs import Keeper
 from flow_operator.model.flow import Step
 from flow_operator.runners import groups
 from flow_operator.runners.base import (
@@ -43,7 +44,6 @@ from flow_operator.runners.procfs import (
 )
 from flow_operator.runners.remains import Remains
 from flow_operator.runners.shim_link import ShimLink, shim_command
-from flow_operator.runners.step_log import log_end, read_log
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
@@ -70,15 +70,22 @@ class ProcessRunner:
     """The runner of local processes.
 
     Args:
-        layout: where logs, work directories and the shim's socket are.
+        layout: where work directories and the shim's socket are.
+        logs: keeps what steps print.
         cgroups: whether to use them where they can be used.
         users: whom steps may run as; ``*`` for everybody.
     """
 
     def __init__(
-        self, layout: Layout, *, cgroups: bool = True, users: frozenset[str] = frozenset()
+        self,
+        layout: Layout,
+        logs: Keeper,
+        *,
+        cgroups: bool = True,
+        users: frozenset[str] = frozenset(),
     ) -> None:
         self._layout = layout
+        self._logs = logs
         self._users = Users(users)
         self._hello = {"env": base_environment(), "cgroups": cgroups}
         self._home = str(layout.root)
@@ -402,6 +409,10 @@ class ProcessRunner:
             if not names:
                 del self._by_flow[known.flow_id]
 
+    def purge(self, flow_id: str) -> None:
+        """Remove its logs."""
+        self._logs.purge(flow_id)
+
     # --- figures and checks --------------------------------------------------------------
 
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
@@ -446,7 +457,10 @@ class ProcessRunner:
         if known is None:
             return LogPart(position or 0)
         began = known.state["steps"][index].get("log_from")
-        return read_log(self._log_of(known, index), began if position is None else position)
+        stream = self._logs.stream(
+            known.flow_id, known.replica, known.state["labels"]["steps"][index]
+        )
+        return LogPart(*stream.read(began if position is None else position))
 
     def _log_of(self, run: _Run, index: int) -> Path:
         return self._layout.log_file(run.flow_id, run.replica, run.state["labels"]["steps"][index])
@@ -482,8 +496,7 @@ class ProcessRunner:
         work.mkdir(parents=True, exist_ok=True)
         if user is not None:
             user.give(self._layout.root, work)
-        log = self._layout.log_file(flow_id, launch.replica, step.name)
-        log.parent.mkdir(parents=True, exist_ok=True)
+        log = self._logs.stream(flow_id, launch.replica, step.name)
         cwd = os.path.join(launch.base or str(Path.cwd()), step.working_dir or "")  # noqa: PTH118
         return {
             "argv": list(step.argv),
@@ -499,8 +512,8 @@ class ProcessRunner:
                 "FLOW_REPLICA": str(launch.replica),
                 "FLOW_DATA": str(work),
             },
-            "log": str(log),
-            "log_from": log_end(log),
+            "log": str(log.path),
+            "log_from": log.end(),
             "user": user.ids() if user is not None else None,
             **limits_of(step),
         }

@@ -1,0 +1,278 @@
+"""The thread that keeps all logs within their limits, and the disk from being filled by them.
+
+It sleeps while nothing is printed: a file that is still is watched by inotify, and only one that
+grows is looked at, the more often the faster it grows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import shutil
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from flow_operator.clock import Clock
+from flow_operator.logs.stream import Stream
+from flow_operator.logs.watch import Watcher
+from flow_operator.settings import Layout
+
+_SLOWEST = 1.0
+"""Seconds between two looks at a log that grows: times are told to the second."""
+
+_FASTEST = 0.01
+
+_STILL = 3
+"""Looks without growth after which a log is watched instead of looked at."""
+
+_LEAST = 64 * 1024
+"""Bytes of each log that are left even where the disk is full."""
+
+log = structlog.get_logger("logs")
+
+
+class Limits(NamedTuple):
+    """How much of one log is kept: at most ``size`` bytes in each of ``files`` files."""
+
+    size: int
+    files: int
+
+
+DEFAULT = Limits(10 * 2**20, 5)
+
+Key = tuple[str, int, str]
+Dropped = Callable[[str, int], None]
+
+
+class _Log:
+    """One log that is looked after."""
+
+    __slots__ = ("key", "looked", "quiet", "scheduled", "stream")
+
+    def __init__(self, key: Key, stream: Stream) -> None:
+        self.key = key
+        self.stream = stream
+        self.quiet = 0
+        self.looked = 0.0
+        self.scheduled = False
+
+
+class Keeper:
+    """Looks after all logs of a data directory.
+
+    Args:
+        layout: where they are.
+        clock: tells when something was printed.
+        reserve: bytes of the disk that logs leave free.
+        dropped: called with a flow's id and the bytes that went for want of space.
+
+    Attributes:
+        wakeups: how often the thread has woken up.
+    """
+
+    def __init__(self, layout: Layout, clock: Clock, reserve: int, dropped: Dropped) -> None:
+        self._layout = layout
+        self._clock = clock
+        self._reserve = reserve
+        self._dropped = dropped
+        self._lock = threading.Lock()
+        self._logs: dict[Key, _Log] = {}
+        self._paths: dict[Path, _Log] = {}
+        self._limits: dict[str, Limits] = {}
+        self._due: list[tuple[float, int, _Log]] = []
+        self._order = itertools.count()
+        self._watcher = Watcher()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._closed = False
+        self._minded = 0.0
+        self._unable: set[Key] = set()
+        self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
+        self.wakeups = 0
+
+    def start(self) -> None:
+        """Look after what lies there already, and go on."""
+        for path in sorted(self._layout.logs.glob("*/*/*.log")):
+            replica = path.parent
+            if replica.name.isdecimal():
+                self.stream(replica.parent.name, int(replica.name), path.stem)
+        self._thread.start()
+
+    def limit(self, flow_id: str, limits: Limits) -> None:
+        """Set the limits of a flow's logs."""
+        with self._lock:
+            if self._limits.get(flow_id, DEFAULT) == limits:
+                return
+            self._limits[flow_id] = limits
+            mine = [entry for entry in self._logs.values() if entry.key[0] == flow_id]
+        for entry in mine:
+            self._schedule(entry, 0.0)
+
+    def stream(self, flow_id: str, replica: int, step: str) -> Stream:
+        """The log of a step; from now on it is looked after.
+
+        Raises:
+            OSError: its directory or file cannot be made or read.
+        """
+        key = (flow_id, replica, step)
+        with self._lock:
+            entry = self._logs.get(key)
+            if entry is not None and entry.stream.path.exists():
+                return entry.stream
+            path = self._layout.log_file(*key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+            if entry is None:
+                entry = self._logs[key] = self._paths[path] = _Log(key, Stream(path))
+        self._schedule(entry, 0.0)
+        return entry.stream
+
+    def known(self, flow_id: str, replica: int, step: str) -> Stream | None:
+        """The log of a step, if there is one."""
+        with self._lock:
+            entry = self._logs.get((flow_id, replica, step))
+        return entry.stream if entry is not None else None
+
+    def purge(self, flow_id: str) -> None:
+        """Remove the logs of a flow that is gone."""
+        with self._lock:
+            mine = [entry for entry in self._logs.values() if entry.key[0] == flow_id]
+            for entry in mine:
+                del self._logs[entry.key]
+                self._paths.pop(entry.stream.path, None)
+            self._limits.pop(flow_id, None)
+        shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
+
+    def close(self) -> None:
+        """End the thread; what is printed goes on."""
+        self._closed = True
+        self._wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._watcher.close()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.close(descriptor)
+
+    # --- the thread ----------------------------------------------------------------------
+
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.write(self._wake_write, b"x")
+
+    def _schedule(self, entry: _Log, delay: float) -> None:
+        with self._lock:
+            if not entry.scheduled:
+                entry.scheduled = True
+                moment = self._clock.monotonic() + delay
+                heapq.heappush(self._due, (moment, next(self._order), entry))
+        if threading.current_thread() is not self._thread:
+            self._wake()
+
+    def _work(self) -> None:
+        poll = select.poll()
+        for descriptor in (self._wake_read, self._watcher.descriptor):
+            if descriptor >= 0:
+                poll.register(descriptor, select.POLLIN)
+        while not self._closed:
+            poll.poll(self._timeout())
+            self.wakeups += 1
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._wake_read, 4096)
+            for path in self._watcher.written():
+                entry = self._paths.get(path)
+                if entry is not None:
+                    entry.quiet = 0
+                    self._schedule(entry, 0.0)
+            for entry in self._due_now():
+                try:
+                    self._look(entry)
+                except OSError as error:
+                    self._tell_unable(entry, error)
+                    self._schedule(entry, _SLOWEST)
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until the next look."""
+        with self._lock:
+            if not self._due:
+                return None
+            return max(self._due[0][0] - self._clock.monotonic(), 0.0) * 1000
+
+    def _due_now(self) -> list[_Log]:
+        now = self._clock.monotonic()
+        found = []
+        with self._lock:
+            while self._due and self._due[0][0] <= now:
+                entry = heapq.heappop(self._due)[2]
+                entry.scheduled = False
+                if self._logs.get(entry.key) is entry:
+                    found.append(entry)
+        return found
+
+    def _look(self, entry: _Log) -> None:
+        now = self._clock.monotonic()
+        stream = entry.stream
+        limits = self._limits.get(entry.key[0], DEFAULT)
+        grown = stream.look(int(self._clock.wall()))
+        lost = stream.rotate(*limits)
+        if lost:
+            self._tell_dropped({entry.key[0]: lost})
+        passed, entry.looked = now - entry.looked, now
+        entry.quiet = 0 if grown else entry.quiet + 1
+        self._mind_the_disk(now)
+        if entry.quiet < _STILL:
+            rate = grown / max(passed, _FASTEST)
+            soon = limits.size / 4 / rate if rate else _SLOWEST
+            self._schedule(entry, min(max(soon, _FASTEST), _SLOWEST))
+        elif not self._watcher.watch(stream.path):
+            self._schedule(entry, _SLOWEST)
+        elif stream.look(int(self._clock.wall())):
+            # It was written between the look and the watch.
+            entry.quiet = 0
+            self._schedule(entry, _FASTEST)
+
+    def _tell_unable(self, entry: _Log, error: OSError) -> None:
+        if entry.key not in self._unable:
+            self._unable.add(entry.key)
+            log.warning("cannot keep a log small", path=str(entry.stream.path), error=str(error))
+
+    # --- the disk ------------------------------------------------------------------------
+
+    def _free(self) -> int:
+        told = os.statvfs(self._layout.root)
+        return told.f_bavail * told.f_frsize
+
+    def _mind_the_disk(self, now: float) -> None:
+        """Where less is free than there should be, the oldest of what was printed goes."""
+        if not self._reserve or now - self._minded < _SLOWEST:
+            return
+        self._minded = now
+        if self._free() >= self._reserve:
+            return
+        lost: dict[str, int] = {}
+        for live in (False, True):
+            for entry in self._oldest_first(live=live):
+                while self._free() < self._reserve:
+                    count = entry.stream.shed(live=live)
+                    if not count:
+                        break
+                    lost[entry.key[0]] = lost.get(entry.key[0], 0) + count
+        self._tell_dropped(lost)
+
+    def _oldest_first(self, *, live: bool) -> Iterable[_Log]:
+        with self._lock:
+            entries = list(self._logs.values())
+        if live:
+            large = [entry for entry in entries if entry.stream.live() > _LEAST]
+            return sorted(large, key=lambda entry: -entry.stream.live())
+        return sorted(entries, key=lambda entry: entry.stream.oldest())
+
+    def _tell_dropped(self, lost: dict[str, int]) -> None:
+        for flow_id, count in lost.items():
+            log.warning("dropped what a flow has printed: no space", flow_id=flow_id, bytes=count)
+            self._dropped(flow_id, count)

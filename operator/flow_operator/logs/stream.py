@@ -1,0 +1,349 @@
+"""All that one step has ever printed, as far as it is kept.
+
+A position is an offset into that stream; it only grows, whatever becomes of the files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from flow_operator.logs import space
+from flow_operator.logs.times import TimeIndex
+
+PART = 256 * 1024
+"""Bytes of one read."""
+
+_DIGITS = 20
+
+
+class Part(NamedTuple):
+    """Bytes of a stream, and the position of the first of them."""
+
+    start: int
+    data: bytes
+
+
+class _Kept(NamedTuple):
+    """A file of older bytes."""
+
+    start: int
+    size: int
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+class Stream:
+    """One step's log: the file that it writes, older files beside it, and when it was.
+
+    One lock holds readers and the rotation apart; who writes knows nothing of either.
+
+    Args:
+        path: of the file that the step writes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._mark = path.with_suffix(".rotating")
+        self._new = path.with_suffix(".new")
+        self.times = TimeIndex(path.with_suffix(".times"))
+        self._kept: list[_Kept] = []
+        self._hole = 0
+        self._seen = 0
+        with self._lock:
+            self._recover()
+
+    # --- where it is ---------------------------------------------------------------------
+
+    @property
+    def _live_start(self) -> int:
+        return self._kept[-1].end if self._kept else 0
+
+    def _size(self) -> int:
+        """Bytes of the file that is written; one that somebody has emptied goes on where it was."""
+        try:
+            size = self.path.stat().st_size
+        except FileNotFoundError:
+            size = self._hole
+        if size < self._seen:
+            self._keep_place(self._live_start + self._seen - self._hole)
+            self._hole = 0
+        self._seen = size
+        return size - self._hole
+
+    def _keep_place(self, position: int) -> None:
+        """Have the file that is written begin at a position, by an empty file of that name."""
+        self._kept_path(position).touch(mode=0o640)
+        self._kept.append(_Kept(position, 0))
+
+    def _kept_path(self, start: int) -> Path:
+        return self.path.with_name(f"{self.path.name}.{start:0{_DIGITS}}")
+
+    def first(self) -> int:
+        """The position of the oldest byte that is kept."""
+        with self._lock:
+            return next((kept.start for kept in self._kept if kept.size), self._live_start)
+
+    def end(self) -> int:
+        """The position behind what has been printed so far."""
+        with self._lock:
+            size = self._size()
+            return self._live_start + size
+
+    def total(self) -> int:
+        """Bytes that are kept."""
+        with self._lock:
+            return self._size() + sum(kept.size for kept in self._kept)
+
+    def live(self) -> int:
+        """Bytes in the file that is written."""
+        with self._lock:
+            return self._size()
+
+    def oldest(self) -> float:
+        """When the oldest file besides the one that is written was last written; inf without one.
+
+        Seconds since the epoch.
+        """
+        with self._lock:
+            for kept in self._kept:
+                if kept.size:
+                    with contextlib.suppress(FileNotFoundError):
+                        return self._kept_path(kept.start).stat().st_mtime
+        return float("inf")
+
+    # --- reading -------------------------------------------------------------------------
+
+    def read(self, position: int | None, most: int = PART) -> Part:
+        """Bytes from a position on, or from the oldest that is kept after it.
+
+        Empty at the end. Where the bytes are no longer kept, ``start`` is not what was asked for.
+
+        Raises:
+            OSError: they cannot be read.
+        """
+        with self._lock:
+            size = self._size()
+            wanted = 0 if position is None else position
+            for kept in self._kept:
+                if wanted < kept.end:
+                    start = max(wanted, kept.start)
+                    try:
+                        return Part(
+                            start, _bytes(self._kept_path(kept.start), start - kept.start, most)
+                        )
+                    except FileNotFoundError:
+                        continue  # Somebody has removed it; what follows is still there.
+            start = min(max(wanted, self._live_start), self._live_start + size)
+            try:
+                return Part(start, _bytes(self.path, start - self._live_start + self._hole, most))
+            except FileNotFoundError:
+                return Part(start, b"")
+
+    # --- keeping it small ----------------------------------------------------------------
+
+    def look(self, second: int) -> int:
+        """Note when what is new was printed; returns its bytes.
+
+        Raises:
+            OSError: that could not be written down.
+        """
+        with self._lock:
+            before = self._live_start + self._seen - self._hole
+            grown = self._live_start + self._size() - before
+            if grown > 0:
+                self.times.add(second, before)
+            return grown
+
+    def rotate(self, max_size: int, max_files: int) -> int:
+        """Keep the stream within ``max_size`` times ``max_files`` bytes.
+
+        Returns the bytes that went although there was room for them: no space was left to move
+        them. What is too old to be kept is not even copied.
+
+        Raises:
+            OSError: the file system lets nobody take bytes away from a file, or fails.
+        """
+        with self._lock:
+            if self._size() < max_size:
+                self._drop_kept((max_files - 1) * max_size)
+                return 0
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                return self._rotate(descriptor, max_size, max_files)
+            finally:
+                os.close(descriptor)
+                if self.times.full:
+                    self.times.trim(self.first())
+
+    def _rotate(self, descriptor: int, max_size: int, max_files: int) -> int:
+        block = space.block_size(descriptor)
+        piece = max(max_size // block, 1) * block
+        most = max_files * max_size if max_files > 1 else max_size // 2
+        lost = 0
+        excess = (self._size() - most) // block * block
+        if excess > 0:
+            self._drop(descriptor, excess)
+        # Collapsing may not reach the end of the file: there must be a byte more than the piece.
+        while max_files > 1 and self._size() > piece:
+            self._drop_kept((max_files - 2) * max_size)
+            try:
+                self._move(descriptor, piece)
+            except OSError as error:
+                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                    raise
+                self._new.unlink(missing_ok=True)
+                lost += piece
+                self._drop(descriptor, piece)
+        return lost
+
+    def _move(self, descriptor: int, length: int) -> None:
+        """Give the head of the file that is written a file of its own."""
+        target = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            space.copy(descriptor, self._hole, length, target)
+        finally:
+            os.close(target)
+        start = self._live_start
+        self._announce(descriptor, start, length)
+        os.rename(self._new, self._kept_path(start))
+        self._take_away(descriptor, length)
+        self._kept.append(_Kept(start, length))
+        self._mark.unlink()
+
+    def _drop(self, descriptor: int, length: int) -> None:
+        """Give the head of the file that is written up, and all that is older."""
+        start = self._live_start
+        self._drop_kept(0)
+        self._announce(descriptor, start + length, 0)
+        self._keep_place(start + length)
+        self._take_away(descriptor, length)
+        self._mark.unlink()
+
+    def _take_away(self, descriptor: int, length: int) -> None:
+        before = self._hole
+        self._hole = space.take_away(descriptor, before, length)
+        if self._hole == before:
+            self._seen -= length
+
+    def _announce(self, descriptor: int, start: int, length: int) -> None:
+        """Write down what is about to happen, for whoever comes after a crash in its midst."""
+        size = os.fstat(descriptor).st_size
+        self._mark.write_text(
+            json.dumps({"start": start, "length": length, "size": size, "hole": self._hole})
+        )
+
+    def _drop_kept(self, most: int) -> None:
+        """Remove older files until they hold at most so many bytes; the newest name stays."""
+        total = sum(kept.size for kept in self._kept)
+        while total > most:
+            oldest = self._kept[0]
+            total -= oldest.size
+            if len(self._kept) == 1:
+                # It also tells where the file that is written begins.
+                self._keep_place(oldest.end)
+            self._kept_path(oldest.start).unlink(missing_ok=True)
+            del self._kept[0]
+        while len(self._kept) > 1 and not self._kept[0].size:
+            self._kept_path(self._kept[0].start).unlink(missing_ok=True)
+            del self._kept[0]
+
+    def shed(self, *, live: bool) -> int:
+        """Give up the oldest file, or else most of the one that is written; returns the bytes.
+
+        Raises:
+            OSError: that is not possible here.
+        """
+        with self._lock:
+            oldest = next((kept for kept in self._kept if kept.size), None)
+            if oldest is not None:
+                self._drop_kept(sum(kept.size for kept in self._kept) - oldest.size)
+                return oldest.size
+            if not live:
+                return 0
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                block = space.block_size(descriptor)
+                length = (self._size() - 1) // block * block - block
+                if length <= 0:
+                    return 0
+                self._drop(descriptor, length)
+                return length
+            finally:
+                os.close(descriptor)
+
+    # --- after a crash -------------------------------------------------------------------
+
+    def _recover(self) -> None:
+        self._new.unlink(missing_ok=True)
+        self._kept = self._listed()
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._mark.unlink(missing_ok=True)
+            return
+        try:
+            self._hole = space.data_start(descriptor)
+            self._finish(descriptor)
+        finally:
+            os.close(descriptor)
+        self._seen = self.path.stat().st_size
+
+    def _listed(self) -> list[_Kept]:
+        prefix = f"{self.path.name}."
+        found = []
+        with contextlib.suppress(FileNotFoundError):
+            for entry in os.scandir(self.path.parent):
+                digits = entry.name.removeprefix(prefix)
+                if entry.name.startswith(prefix) and len(digits) == _DIGITS and digits.isdecimal():
+                    found.append(_Kept(int(digits), entry.stat().st_size))
+        return sorted(found)
+
+    def _finish(self, descriptor: int) -> None:
+        """Finish what was announced: a head that was copied is taken away, if it still is there.
+
+        It is gone if the file is shorter than it was, or begins with a hole further on. Else its
+        writer may have written as much again meanwhile, and the bytes have to tell. Only where
+        they are the same over and over can they not, and then a part of them counts once.
+
+        A head that was given up without a copy is not looked for: what is still there of it
+        has a wrong position, and is lost to nobody.
+        """
+        try:
+            mark = json.loads(self._mark.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            mark = {"length": 0}  # Torn: nothing was done yet.
+        if mark["length"] and self._kept and self._kept[-1].start == mark["start"]:
+            there = (
+                os.fstat(descriptor).st_size >= mark["size"]
+                and self._hole == mark["hole"]
+                and self._same(descriptor, self._kept[-1])
+            )
+            if there:
+                self._hole = space.take_away(descriptor, self._hole, mark["length"])
+        self._mark.unlink()
+
+    def _same(self, descriptor: int, kept: _Kept) -> bool:
+        with self._kept_path(kept.start).open("rb") as file:
+            at = self._hole
+            while block := file.read(PART):
+                if os.pread(descriptor, len(block), at) != block:
+                    return False
+                at += len(block)
+        return True
+
+
+def _bytes(path: Path, offset: int, most: int) -> bytes:
+    with path.open("rb", buffering=0) as file:
+        file.seek(offset)
+        return file.read(most) or b""

@@ -1,0 +1,63 @@
+"""Being told, once, when a file is written to: inotify(7)."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from pathlib import Path
+
+_IN_MODIFY = 0x2
+_IN_ONESHOT = 0x8000_0000
+_IN_CLOEXEC = os.O_CLOEXEC
+_IN_NONBLOCK = os.O_NONBLOCK
+_EVENT = struct.Struct("iIII")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Watcher:
+    """Watches files that are still, each until its first write.
+
+    Attributes:
+        descriptor: readable when one was written to; -1 where there is no inotify to be had.
+    """
+
+    def __init__(self) -> None:
+        self.descriptor = int(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK))
+        self._watched: dict[int, Path] = {}
+
+    def watch(self, path: Path) -> bool:
+        """Be told of the next write; False where that is not possible, and one has to look."""
+        if self.descriptor < 0:
+            return False
+        number = _libc.inotify_add_watch(
+            self.descriptor, os.fsencode(path), ctypes.c_uint32(_IN_MODIFY | _IN_ONESHOT)
+        )
+        if number < 0:
+            return False
+        self._watched[number] = path
+        return True
+
+    def written(self) -> set[Path]:
+        """The files that were written to, or removed, since they were watched."""
+        found: set[Path] = set()
+        while self.descriptor >= 0:
+            try:
+                data = os.read(self.descriptor, 64 * 1024)
+            except BlockingIOError:
+                break
+            at = 0
+            while at < len(data):
+                number, _mask, _cookie, length = _EVENT.unpack_from(data, at)
+                at += _EVENT.size + length
+                # The end of a watch comes as an event of its own, after the write.
+                path = self._watched.pop(number, None)
+                if path is not None:
+                    found.add(path)
+        return found
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
