@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 
 class Clock(Protocol):
@@ -35,10 +35,10 @@ class SystemClock:
         return time.time()
 
 
-def rfc3339(wall: float) -> str:
-    """Format seconds since the epoch as RFC 3339 in UTC, to the millisecond."""
+def rfc3339(wall: float, precision: Literal["seconds", "milliseconds"] = "milliseconds") -> str:
+    """Format seconds since the epoch as RFC 3339 in UTC."""
     moment = datetime.fromtimestamp(wall, tz=UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def boot_id() -> str:

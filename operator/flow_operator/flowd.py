@@ -195,11 +195,11 @@ class Operator:
 
 
 def _log_reserve(settings: Settings) -> int:
-    """Bytes that logs leave free: as told, else 5 % of the disk and at most 1 GiB."""
+    """Bytes that logs leave free: as told, else 2 % of the disk and at most 512 MiB."""
     if settings.log_reserve is not None:
         return settings.log_reserve
     told = os.statvfs(settings.layout.root)
-    return min(2**30, told.f_blocks * told.f_frsize // 20)
+    return min(2**29, told.f_blocks * told.f_frsize // 50)
 
 
 def _tell_dropped_logs(board: Board, flow_id: str, count: int) -> None:
@@ -273,7 +273,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-reserve",
         type=_bytes,
         metavar="SIZE",
-        help="what logs leave free of the disk (default: 5 %% of it, at most 1Gi); 0 is nothing",
+        help="what logs leave free of the disk (default: 2 %% of it, at most 512Mi); 0 is nothing",
     )
     parser.add_argument(
         "--cgroups",

@@ -113,6 +113,90 @@ def test_what_is_not_there_to_be_asked_for(logged: Any, query: str) -> None:
     assert logged.client.get(f"/flows/demo/logs?{query}").json()["status"] == 400
 
 
+# --- when ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def timed(api: Any) -> Any:
+    """Two steps whose lines were printed at known times, before the clock's 1,700,000,000."""
+    api.client.send("POST", "/flows", [make_document("demo", "a", "b", state="stopped")]).read()
+    for second, step, lines in [
+        (1_699_999_000, "s0", "one\n"),
+        (1_699_999_100, "s1", "two\n"),
+        (1_699_999_100, "s0", "three\n"),
+        (1_699_999_900, "s0", "four\nfi"),
+        (1_699_999_950, "s1", "six\n"),
+    ]:
+        api.log("demo", step, lines)
+        api.services.logs.stream("demo", 0, step).look(second)
+    api.log("demo", "s0", "ve\n")
+    return api
+
+
+def test_lines_of_several_logs_are_told_in_their_order(timed: Any) -> None:
+    """By the second; within one second step by step."""
+    told = [line.split("] ")[1] for line in text(timed, "").splitlines()]
+    assert told == ["one", "three", "two", "four", "five", "six"]
+
+
+def test_timestamps(timed: Any) -> None:
+    """The second by which a line was begun, before it."""
+    assert text(timed, "step=s0&timestamps=1").splitlines() == [
+        "2023-11-14T21:56:40Z one",
+        "2023-11-14T21:58:20Z three",
+        "2023-11-14T22:11:40Z four",
+        "2023-11-14T22:11:40Z five",
+    ]
+    assert text(timed, "tail=1&timestamps=1").splitlines() == [
+        "[s0] 2023-11-14T22:11:40Z five",
+        "[s1] 2023-11-14T22:12:30Z six",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("since", "lines"),
+    [
+        ("1h", "one three two four five six"),
+        ("1000s", "one three two four five six"),
+        ("999s", "three two four five six"),
+        ("900s", "three two four five six"),
+        ("899s", "four five six"),
+        ("2023-11-14T21:58:20Z", "three two four five six"),
+        ("2023-11-14T22:58:21%2B01:00", "four five six"),
+        ("50s", "six"),
+        ("1s", ""),
+    ],
+)
+def test_since(timed: Any, since: str, lines: str) -> None:
+    """What was begun then or later; a line that was begun before is not told in part."""
+    told = [line.split("] ")[1] for line in text(timed, f"since={since}").splitlines()]
+    assert " ".join(told) == lines
+
+
+def test_since_and_tail_hold_together(timed: Any) -> None:
+    """The fewer lines win."""
+    assert text(timed, "step=s0&since=999s&tail=2") == "four\nfive\n"
+    assert text(timed, "step=s0&since=899s&tail=9") == "four\nfive\n"
+
+
+def test_following_with_timestamps(timed: Any) -> None:
+    """What is printed now has the time of now."""
+    answer = timed.client.get("/flows/demo/logs?follow=1&step=s1&tail=0&timestamps=1")
+    timed.log("demo", "s1", "now\n")
+    assert next(answer.body) == b"2023-11-14T22:13:20Z now\n"
+    answer.close()
+
+
+@pytest.mark.parametrize(
+    "since", ["yesterday", "10", "2023-11-14", "2023-11-14T21:58:20", "-5m", "9999999999999h"]
+)
+def test_since_must_be_a_time(timed: Any, since: str) -> None:
+    """400, with both ways to write it; a time without its zone is none."""
+    answer = timed.client.get(f"/flows/demo/logs?since={since}").json()
+    assert answer["status"] == 400
+    assert "10m" in answer["detail"]
+
+
 # --- following -------------------------------------------------------------------------------
 
 
@@ -209,6 +293,25 @@ def test_head_of_a_stream_gives_its_place_back(logged: Any) -> None:
     for _ in range(MAX_FOLLOWERS + 1):
         answer = logged.client.open("HEAD", "/flows/demo/logs?follow=1&step=s0")
         assert (answer.read(), answer.status) == (b"", 200)
+
+
+def test_a_follower_is_not_disturbed_by_rotations(logged: Any) -> None:
+    """It sees each line once, whatever becomes of the files."""
+    answer = logged.client.get("/flows/demo/logs?follow=1&step=s0&tail=0")
+    stream = logged.services.logs.stream("demo", 0, "s0")
+    sent, got = b"", b""
+    for number in range(20):
+        more = "".join(f"{number} {line}\n" for line in range(500))
+        logged.log("demo", "s0", more)
+        sent += more.encode()
+        stream.rotate(4096, 100)
+        got += next(answer.body)
+        stream.rotate(4096, 100)
+    while len(got) < len(sent):
+        got += next(answer.body)
+    assert got == sent
+    assert len(list(stream.path.parent.glob("s0.log.0*"))) > 10
+    answer.close()
 
 
 def test_an_emptied_log_is_read_from_its_beginning(logged: Any) -> None:

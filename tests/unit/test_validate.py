@@ -138,6 +138,13 @@ def test_a_log_line_probe_is_checked(step, pointer, said):
     assert said in detail
 
 
+def test_a_log_has_room_for_a_block():
+    """Less cannot be taken away."""
+    [(at, detail)] = _faults({"name": "a", "script": "x"}, logs={"maxSize": "4095"})
+    assert (at, detail) == ("/spec/logs/maxSize", "must be at least 4Ki")
+    assert make_manifest("a", logs={"maxSize": "4Ki"}).flow.spec.logs.max_size.bytes == 4096
+
+
 def test_a_silence_of_no_time_is_refused():
     """Every step would be silent at once."""
     [(at, detail)] = _faults({"name": "a", "script": "x"}, progress={"silenceTimeout": "0s"})

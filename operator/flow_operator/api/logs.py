@@ -42,9 +42,9 @@ def add_routes(app: Bottle, services: Services) -> None:
         second = _since(services, query_text("since"))
         timestamps, follow = query_flag("timestamps"), query_flag("follow")
         streams = _streams(services, flow_id)
-        timed = timestamps or (len(streams) > 1 and not follow)
+        clock = services.clock if timestamps or (len(streams) > 1 and not follow) else None
         logs = [
-            _Log(label, Lines(stream, _begin(stream, last, second), timed=timed), timestamps)
+            _Log(label, Lines(stream, _begin(stream, last, second), clock), timestamps)
             for label, stream in streams
         ]
         if not follow:
@@ -147,7 +147,7 @@ class _Log:
 
     def encoded(self, line: Line) -> bytes:
         """A line as it is sent."""
-        when = f"{rfc3339(line.second)} ".encode() if self._timestamps and line.second else b""
+        when = f"{rfc3339(line.second, 'seconds')} ".encode() if self._timestamps else b""
         return b"%b%b%b\n" % (self._label, when, line.text)
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import math
 import os
 import select
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +31,8 @@ _SLOWEST = 1.0
 
 _FASTEST = 0.01
 
-_STILL = 3
-"""Looks without growth after which a log is watched instead of looked at."""
+_TELL = 10.0
+"""Seconds between two times that flows are told what has gone for want of space."""
 
 _LEAST = 64 * 1024
 """Bytes of each log that are left even where the disk is full."""
@@ -54,12 +56,12 @@ Dropped = Callable[[str, int], None]
 class _Log:
     """One log that is looked after."""
 
-    __slots__ = ("key", "looked", "quiet", "scheduled", "stream")
+    __slots__ = ("key", "looked", "pace", "scheduled", "stream")
 
     def __init__(self, key: Key, stream: Stream) -> None:
         self.key = key
         self.stream = stream
-        self.quiet = 0
+        self.pace = _FASTEST
         self.looked = 0.0
         self.scheduled = False
 
@@ -91,7 +93,8 @@ class Keeper:
         self._watcher = Watcher()
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._closed = False
-        self._minded = 0.0
+        self._lost: Counter[str] = Counter()
+        self._told = -_TELL
         self._unable: set[Key] = set()
         self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
         self.wakeups = 0
@@ -101,7 +104,7 @@ class Keeper:
         for path in sorted(self._layout.logs.glob("*/*/*.log")):
             replica = path.parent
             if replica.name.isdecimal():
-                self.stream(replica.parent.name, int(replica.name), path.stem)
+                self._schedule(self._entry((replica.parent.name, int(replica.name), path.stem)))
         self._thread.start()
 
     def limit(self, flow_id: str, limits: Limits) -> None:
@@ -112,32 +115,36 @@ class Keeper:
             self._limits[flow_id] = limits
             mine = [entry for entry in self._logs.values() if entry.key[0] == flow_id]
         for entry in mine:
-            self._schedule(entry, 0.0)
+            self._schedule(entry)
 
     def stream(self, flow_id: str, replica: int, step: str) -> Stream:
-        """The log of a step; from now on it is looked after.
+        """What a step prints; empty if it has never been started.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        return self._entry((flow_id, replica, step)).stream
+
+    def opened(self, flow_id: str, replica: int, step: str) -> Stream:
+        """The same, with a file that can be written; from now on it is looked after.
 
         Raises:
             OSError: its directory or file cannot be made or read.
         """
-        key = (flow_id, replica, step)
-        with self._lock:
-            entry = self._logs.get(key)
-            if entry is not None and entry.stream.path.exists():
-                return entry.stream
-            path = self._layout.log_file(*key)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
-            if entry is None:
-                entry = self._logs[key] = self._paths[path] = _Log(key, Stream(path))
-        self._schedule(entry, 0.0)
+        entry = self._entry((flow_id, replica, step))
+        path = entry.stream.path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        self._schedule(entry)
         return entry.stream
 
-    def known(self, flow_id: str, replica: int, step: str) -> Stream | None:
-        """The log of a step, if there is one."""
+    def _entry(self, key: Key) -> _Log:
         with self._lock:
-            entry = self._logs.get((flow_id, replica, step))
-        return entry.stream if entry is not None else None
+            entry = self._logs.get(key)
+            if entry is None:
+                path = self._layout.log_file(*key)
+                entry = self._logs[key] = self._paths[path] = _Log(key, Stream(path))
+            return entry
 
     def purge(self, flow_id: str) -> None:
         """Remove the logs of a flow that is gone."""
@@ -165,7 +172,7 @@ class Keeper:
         with contextlib.suppress(BlockingIOError):
             os.write(self._wake_write, b"x")
 
-    def _schedule(self, entry: _Log, delay: float) -> None:
+    def _schedule(self, entry: _Log, delay: float = 0.0) -> None:
         with self._lock:
             if not entry.scheduled:
                 entry.scheduled = True
@@ -187,12 +194,13 @@ class Keeper:
             for path in self._watcher.written():
                 entry = self._paths.get(path)
                 if entry is not None:
-                    entry.quiet = 0
-                    self._schedule(entry, 0.0)
+                    self._schedule(entry)
             for entry in self._due_now():
                 try:
                     self._look(entry)
-                except OSError as error:
+                    self._unable.discard(entry.key)
+                except Exception as error:  # noqa: BLE001 - told, and tried again
+                    # Also a mistake of ours: it must not end the thread, which all logs need.
                     self._tell_unable(entry, error)
                     self._schedule(entry, _SLOWEST)
 
@@ -219,27 +227,38 @@ class Keeper:
         stream = entry.stream
         limits = self._limits.get(entry.key[0], DEFAULT)
         grown = stream.look(int(self._clock.wall()))
-        lost = stream.rotate(*limits)
-        if lost:
-            self._tell_dropped({entry.key[0]: lost})
-        passed, entry.looked = now - entry.looked, now
-        entry.quiet = 0 if grown else entry.quiet + 1
-        self._mind_the_disk(now)
-        if entry.quiet < _STILL:
-            rate = grown / max(passed, _FASTEST)
-            soon = limits.size / 4 / rate if rate else _SLOWEST
-            self._schedule(entry, min(max(soon, _FASTEST), _SLOWEST))
+        self._mind_the_disk()
+        before = stream.live_start
+        self._lost[entry.key[0]] += stream.rotate(*limits)
+        self._tell_lost(now)
+        if stream.live_start != before and stream.live() > limits.size:
+            self._schedule(entry)  # There is more to do, after what else is due.
+        elif grown or entry.pace < _SLOWEST:
+            entry.pace = self._pace(entry, grown, now, limits)
+            self._schedule(entry, entry.pace)
         elif not self._watcher.watch(stream.path):
             self._schedule(entry, _SLOWEST)
-        elif stream.look(int(self._clock.wall())):
-            # It was written between the look and the watch.
-            entry.quiet = 0
-            self._schedule(entry, _FASTEST)
+        else:
+            entry.pace = _FASTEST
+            if stream.look(int(self._clock.wall())):
+                # It was written between the look and the watch.
+                self._schedule(entry, _FASTEST)
+        entry.looked = now
 
-    def _tell_unable(self, entry: _Log, error: OSError) -> None:
+    def _pace(self, entry: _Log, grown: int, now: float, limits: Limits) -> float:
+        """Seconds until the next look: a quarter of a file may have come by then.
+
+        Slower only step by step: nobody knows how a log that was still goes on.
+        """
+        rate = grown / max(now - entry.looked, _FASTEST)
+        soon = limits.size / 4 / rate if rate else _SLOWEST
+        return max(min(soon, entry.pace * 4, _SLOWEST), _FASTEST)
+
+    def _tell_unable(self, entry: _Log, error: Exception) -> None:
         if entry.key not in self._unable:
             self._unable.add(entry.key)
-            log.warning("cannot keep a log small", path=str(entry.stream.path), error=str(error))
+            path = str(entry.stream.path)
+            log.warning("cannot keep a log small", path=path, exc_info=error)
 
     # --- the disk ------------------------------------------------------------------------
 
@@ -247,32 +266,42 @@ class Keeper:
         told = os.statvfs(self._layout.root)
         return told.f_bavail * told.f_frsize
 
-    def _mind_the_disk(self, now: float) -> None:
+    def _mind_the_disk(self) -> None:
         """Where less is free than there should be, the oldest of what was printed goes."""
-        if not self._reserve or now - self._minded < _SLOWEST:
-            return
-        self._minded = now
-        if self._free() >= self._reserve:
-            return
-        lost: dict[str, int] = {}
-        for live in (False, True):
-            for entry in self._oldest_first(live=live):
-                while self._free() < self._reserve:
-                    count = entry.stream.shed(live=live)
-                    if not count:
-                        break
-                    lost[entry.key[0]] = lost.get(entry.key[0], 0) + count
-        self._tell_dropped(lost)
+        if self._reserve and self._free() < self._reserve:
+            self._lost.update(self._give_up_kept())
+            self._lost.update(self._give_up_live())
 
-    def _oldest_first(self, *, live: bool) -> Iterable[_Log]:
+    def _give_up_kept(self) -> Counter[str]:
+        """The oldest file first, whosever it is."""
+        lost: Counter[str] = Counter()
+        with self._lock:
+            entries = list(enumerate(self._logs.values()))
+        oldest = [(entry.stream.oldest(), number, entry) for number, entry in entries]
+        heapq.heapify(oldest)
+        while self._free() < self._reserve and oldest and oldest[0][0] < math.inf:
+            _, number, entry = oldest[0]
+            lost[entry.key[0]] += entry.stream.shed_kept()
+            heapq.heapreplace(oldest, (entry.stream.oldest(), number, entry))
+        return lost
+
+    def _give_up_live(self) -> Counter[str]:
+        """Where nothing older is left: the largest of those that are written."""
+        lost: Counter[str] = Counter()
         with self._lock:
             entries = list(self._logs.values())
-        if live:
-            large = [entry for entry in entries if entry.stream.live() > _LEAST]
-            return sorted(large, key=lambda entry: -entry.stream.live())
-        return sorted(entries, key=lambda entry: entry.stream.oldest())
+        for entry in sorted(entries, key=lambda entry: -entry.stream.live()):
+            if self._free() >= self._reserve or entry.stream.live() <= _LEAST:
+                break
+            lost[entry.key[0]] += entry.stream.shed_live()
+        return lost
 
-    def _tell_dropped(self, lost: dict[str, int]) -> None:
-        for flow_id, count in lost.items():
-            log.warning("dropped what a flow has printed: no space", flow_id=flow_id, bytes=count)
-            self._dropped(flow_id, count)
+    def _tell_lost(self, now: float) -> None:
+        """Tell flows what has gone, at most every so often: it may be much, again and again."""
+        lost = {flow_id: count for flow_id, count in self._lost.items() if count}
+        if lost and now - self._told >= _TELL:
+            self._told = now
+            self._lost.clear()
+            for flow_id, count in lost.items():
+                log.warning("no space: dropped what was printed", flow_id=flow_id, bytes=count)
+                self._dropped(flow_id, count)

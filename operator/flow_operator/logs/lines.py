@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from flow_operator.clock import Clock
 from flow_operator.logs.stream import PART, Stream
 
 LONGEST = 1024 * 1024
@@ -12,7 +13,10 @@ LONGEST = 1024 * 1024
 
 
 class Line(NamedTuple):
-    """One line without its end, and when it was begun (seconds since the epoch; 0 if unknown)."""
+    """One line without its end, and by when it was begun, in seconds since the epoch.
+
+    0 where times were not asked for.
+    """
 
     second: int
     text: bytes
@@ -24,13 +28,13 @@ class Lines:
     Args:
         stream: what is read.
         position: where to begin.
-        timed: whether lines are to have their times, which costs a look into the index.
+        clock: for lines that are to have their times, which costs a look into the index.
     """
 
-    def __init__(self, stream: Stream, position: int, *, timed: bool) -> None:
+    def __init__(self, stream: Stream, position: int, clock: Clock | None = None) -> None:
         self._stream = stream
         self._position = position
-        self._timed = timed
+        self._clock = clock
         self._rest = b""
 
     def read(self) -> Iterator[list[Line]]:
@@ -62,24 +66,20 @@ class Lines:
         return self._with_times(self._position - len(rest), [rest]) if rest else []
 
     def _with_times(self, begin: int, texts: list[bytes]) -> list[Line]:
-        if not self._timed:
+        if self._clock is None:
             return [Line(0, text) for text in texts]
         positions = []
         for text in texts:
             positions.append(begin)
             begin += len(text) + 1
+        now = int(self._clock.wall())
         seconds = self._stream.times.seconds_of(positions)
-        return [Line(second or 0, text) for second, text in zip(seconds, texts, strict=True)]
+        return [Line(second or now, text) for second, text in zip(seconds, texts, strict=True)]
 
 
 def since(stream: Stream, second: int) -> int:
     """The position of the first line that was begun at a second or later."""
-    if stream.times.last == (0, 0):
-        return stream.first()  # Nobody knows when: better too much than too little.
-    position = stream.times.position_of(second)
-    if position is None:
-        return stream.end()
-    position = max(position, stream.first())
+    position = max(stream.times.position_of(second), stream.first())
     while position > stream.first():
         part = stream.read(position - 1)
         newline = part.data.find(b"\n")

@@ -53,6 +53,20 @@ def take_away(descriptor: int, start: int, length: int) -> int:
     return start + length
 
 
+def require(scratch: str | os.PathLike[str]) -> None:
+    """Try it on a file of our own, before anything else is done.
+
+    Raises:
+        OSError: this file system lets nobody take bytes away.
+    """
+    descriptor = os.open(scratch, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        _fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, 0, LEAST_BLOCK)
+    finally:
+        os.close(descriptor)
+        os.unlink(scratch)
+
+
 def copy(source: int, start: int, length: int, target: int) -> None:
     """Copy bytes between files within the kernel.
 

@@ -58,13 +58,15 @@ class Stream:
         self._kept: list[_Kept] = []
         self._hole = 0
         self._seen = 0
+        self._noted = self.times.last[1]
         with self._lock:
             self._recover()
 
     # --- where it is ---------------------------------------------------------------------
 
     @property
-    def _live_start(self) -> int:
+    def live_start(self) -> int:
+        """The position at which the file that is written begins."""
         return self._kept[-1].end if self._kept else 0
 
     def _size(self) -> int:
@@ -74,10 +76,20 @@ class Stream:
         except FileNotFoundError:
             size = self._hole
         if size < self._seen:
-            self._keep_place(self._live_start + self._seen - self._hole)
-            self._hole = 0
+            self._keep_place(self.live_start + self._seen - self._hole)
+            self._hole = self._data_start() if self._hole else 0
         self._seen = size
         return size - self._hole
+
+    def _data_start(self) -> int:
+        try:
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return 0
+        try:
+            return space.data_start(descriptor)
+        finally:
+            os.close(descriptor)
 
     def _keep_place(self, position: int) -> None:
         """Have the file that is written begin at a position, by an empty file of that name."""
@@ -90,13 +102,13 @@ class Stream:
     def first(self) -> int:
         """The position of the oldest byte that is kept."""
         with self._lock:
-            return next((kept.start for kept in self._kept if kept.size), self._live_start)
+            return next((kept.start for kept in self._kept if kept.size), self.live_start)
 
     def end(self) -> int:
         """The position behind what has been printed so far."""
         with self._lock:
             size = self._size()
-            return self._live_start + size
+            return self.live_start + size
 
     def total(self) -> int:
         """Bytes that are kept."""
@@ -134,7 +146,7 @@ class Stream:
             size = self._size()
             wanted = 0 if position is None else position
             for kept in self._kept:
-                if wanted < kept.end:
+                if kept.size and wanted < kept.end:
                     start = max(wanted, kept.start)
                     try:
                         return Part(
@@ -142,32 +154,33 @@ class Stream:
                         )
                     except FileNotFoundError:
                         continue  # Somebody has removed it; what follows is still there.
-            start = min(max(wanted, self._live_start), self._live_start + size)
+            start = min(max(wanted, self.live_start), self.live_start + size)
             try:
-                return Part(start, _bytes(self.path, start - self._live_start + self._hole, most))
+                return Part(start, _bytes(self.path, start - self.live_start + self._hole, most))
             except FileNotFoundError:
                 return Part(start, b"")
 
     # --- keeping it small ----------------------------------------------------------------
 
     def look(self, second: int) -> int:
-        """Note when what is new was printed; returns its bytes.
+        """Note that what is new was printed by now, in ``second``; returns its bytes.
 
-        Raises:
-            OSError: that could not be written down.
+        Where that cannot be written down, the next look does it: times are less than space.
         """
         with self._lock:
-            before = self._live_start + self._seen - self._hole
-            grown = self._live_start + self._size() - before
-            if grown > 0:
-                self.times.add(second, before)
+            grown = max(self.end() - self._noted, 0)
+            if grown:
+                self._noted += grown
+                with contextlib.suppress(OSError):
+                    self.times.add(second, self._noted)
             return grown
 
     def rotate(self, max_size: int, max_files: int) -> int:
         """Keep the stream within ``max_size`` times ``max_files`` bytes.
 
-        Returns the bytes that went although there was room for them: no space was left to move
-        them. What is too old to be kept is not even copied.
+        One file at most is made: whoever calls sees to the disk and to other logs before the next.
+        What is too old to be kept is not even copied. Returns the bytes that went although there
+        was room for them: no space was left to move them.
 
         Raises:
             OSError: the file system lets nobody take bytes away from a file, or fails.
@@ -176,6 +189,7 @@ class Stream:
             if self._size() < max_size:
                 self._drop_kept((max_files - 1) * max_size)
                 return 0
+            space.require(self._new)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 return self._rotate(descriptor, max_size, max_files)
@@ -188,45 +202,52 @@ class Stream:
         block = space.block_size(descriptor)
         piece = max(max_size // block, 1) * block
         most = max_files * max_size if max_files > 1 else max_size // 2
-        lost = 0
         excess = (self._size() - most) // block * block
         if excess > 0:
             self._drop(descriptor, excess)
         # Collapsing may not reach the end of the file: there must be a byte more than the piece.
-        while max_files > 1 and self._size() > piece:
-            self._drop_kept((max_files - 2) * max_size)
-            try:
-                self._move(descriptor, piece)
-            except OSError as error:
-                if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                    raise
-                self._new.unlink(missing_ok=True)
-                lost += piece
-                self._drop(descriptor, piece)
-        return lost
+        if max_files == 1 or self._size() <= piece:
+            return 0
+        self._drop_kept((max_files - 2) * max_size)
+        try:
+            self._move(descriptor, piece)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            self._new.unlink(missing_ok=True)
+            self._mark.unlink(missing_ok=True)
+            self._drop(descriptor, piece)
+            return piece
+        return 0
 
     def _move(self, descriptor: int, length: int) -> None:
         """Give the head of the file that is written a file of its own."""
         target = os.open(self._new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
         try:
             space.copy(descriptor, self._hole, length, target)
+            # Else a power cut could take what has long been on the disk where it stood before.
+            os.fdatasync(target)
         finally:
             os.close(target)
-        start = self._live_start
-        self._announce(descriptor, start, length)
+        start = self.live_start
+        self._announce(descriptor, start)
         os.rename(self._new, self._kept_path(start))
         self._take_away(descriptor, length)
+        if self._kept and self._kept[-1].start == start:
+            self._kept.pop()  # It was empty, and only told where the file that is written begins.
         self._kept.append(_Kept(start, length))
         self._mark.unlink()
 
     def _drop(self, descriptor: int, length: int) -> None:
-        """Give the head of the file that is written up, and all that is older."""
-        start = self._live_start
+        """Give the head of the file that is written up, and all that is older.
+
+        It takes no space, for it has to work where there is none. After a crash in its midst the
+        head is still there, at a wrong position: it was to be lost to nobody.
+        """
+        start = self.live_start
         self._drop_kept(0)
-        self._announce(descriptor, start + length, 0)
         self._keep_place(start + length)
         self._take_away(descriptor, length)
-        self._mark.unlink()
 
     def _take_away(self, descriptor: int, length: int) -> None:
         before = self._hole
@@ -234,12 +255,10 @@ class Stream:
         if self._hole == before:
             self._seen -= length
 
-    def _announce(self, descriptor: int, start: int, length: int) -> None:
+    def _announce(self, descriptor: int, start: int) -> None:
         """Write down what is about to happen, for whoever comes after a crash in its midst."""
         size = os.fstat(descriptor).st_size
-        self._mark.write_text(
-            json.dumps({"start": start, "length": length, "size": size, "hole": self._hole})
-        )
+        self._mark.write_text(json.dumps({"start": start, "size": size, "hole": self._hole}))
 
     def _drop_kept(self, most: int) -> None:
         """Remove older files until they hold at most so many bytes; the newest name stays."""
@@ -256,19 +275,23 @@ class Stream:
             self._kept_path(self._kept[0].start).unlink(missing_ok=True)
             del self._kept[0]
 
-    def shed(self, *, live: bool) -> int:
-        """Give up the oldest file, or else most of the one that is written; returns the bytes.
+    def shed_kept(self) -> int:
+        """Give up the oldest file besides the one that is written; returns its bytes."""
+        with self._lock:
+            oldest = next((kept for kept in self._kept if kept.size), None)
+            if oldest is None:
+                return 0
+            self._drop_kept(sum(kept.size for kept in self._kept) - oldest.size)
+            return oldest.size
+
+    def shed_live(self) -> int:
+        """Give up all but the last blocks of the file that is written; returns the bytes.
 
         Raises:
             OSError: that is not possible here.
         """
         with self._lock:
-            oldest = next((kept for kept in self._kept if kept.size), None)
-            if oldest is not None:
-                self._drop_kept(sum(kept.size for kept in self._kept) - oldest.size)
-                return oldest.size
-            if not live:
-                return 0
+            space.require(self._new)
             descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
             try:
                 block = space.block_size(descriptor)
@@ -292,10 +315,11 @@ class Stream:
             return
         try:
             self._hole = space.data_start(descriptor)
-            self._finish(descriptor)
+            self._undo(descriptor)
         finally:
             os.close(descriptor)
-        self._seen = self.path.stat().st_size
+        # What was printed while nobody looked is new.
+        self._seen = self._hole + max(self.times.last[1] - self.live_start, 0)
 
     def _listed(self) -> list[_Kept]:
         prefix = f"{self.path.name}."
@@ -307,30 +331,28 @@ class Stream:
                     found.append(_Kept(int(digits), entry.stat().st_size))
         return sorted(found)
 
-    def _finish(self, descriptor: int) -> None:
-        """Finish what was announced: a head that was copied is taken away, if it still is there.
+    def _undo(self, descriptor: int) -> None:
+        """Undo what was announced: the copy of a head is given up, if the head still is there.
 
         It is gone if the file is shorter than it was, or begins with a hole further on. Else its
         writer may have written as much again meanwhile, and the bytes have to tell. Only where
         they are the same over and over can they not, and then a part of them counts once.
-
-        A head that was given up without a copy is not looked for: what is still there of it
-        has a wrong position, and is lost to nobody.
         """
         try:
             mark = json.loads(self._mark.read_bytes())
         except FileNotFoundError:
             return
         except ValueError:
-            mark = {"length": 0}  # Torn: nothing was done yet.
-        if mark["length"] and self._kept and self._kept[-1].start == mark["start"]:
+            mark = {"start": -1}  # Torn: nothing was done yet.
+        if self._kept and self._kept[-1].start == mark["start"]:
             there = (
                 os.fstat(descriptor).st_size >= mark["size"]
                 and self._hole == mark["hole"]
                 and self._same(descriptor, self._kept[-1])
             )
             if there:
-                self._hole = space.take_away(descriptor, self._hole, mark["length"])
+                os.truncate(self._kept_path(mark["start"]), 0)
+                self._kept[-1] = _Kept(mark["start"], 0)
         self._mark.unlink()
 
     def _same(self, descriptor: int, kept: _Kept) -> bool:

@@ -6,54 +6,61 @@ import bisect
 import contextlib
 import os
 import struct
+from array import array
 from pathlib import Path
 
-_ENTRY = struct.Struct("<QQ")
+_ENTRY = struct.Struct("=QQ")
 
 MOST = 32 * 1024
 """Entries: nine hours of a log that grows each second; 512 KiB. Older ones are thinned."""
 
 
 class TimeIndex:
-    """A file of (seconds since the epoch, position): from there on was printed from then on.
+    """A file of (seconds since the epoch, position): up to there was printed by then.
 
     An entry that was torn by a crash is ignored. A lost index loses times, and nothing else.
+    Seconds are what the clock said, also where somebody has set it back.
+
+    Attributes:
+        last: the last entry; (0, 0) without one.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        entries = self._entries()
-        self._count = len(entries)
-        self.last = entries[-1] if entries else (0, 0)
+        seconds, ends = self._entries()
+        self._count = len(ends)
+        self.last = (seconds[-1], ends[-1]) if ends else (0, 0)
 
-    def add(self, second: int, position: int) -> None:
-        """Add an entry, unless there is one for that second.
+    def add(self, second: int, end: int) -> None:
+        """Tell that up to ``end`` was printed by that second.
 
         Raises:
             OSError: it cannot be written.
         """
-        if second <= self.last[0]:
-            return
-        with self._path.open("ab") as file:
-            torn = file.tell() % _ENTRY.size
-            if torn:
-                file.truncate(file.tell() - torn)
-            file.write(_ENTRY.pack(second, position))
-        self.last = (second, position)
-        self._count += 1
+        again = self._count > 0 and second == self.last[0]
+        at = (self._count - again) * _ENTRY.size
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.pwrite(descriptor, _ENTRY.pack(second, end), at)
+        finally:
+            os.close(descriptor)
+        self.last = (second, end)
+        self._count += not again
 
     def trim(self, first: int) -> None:
-        """Drop what speaks of positions before ``first``, and thin what is too much.
+        """Drop what speaks only of positions before ``first``, and thin what is too much.
+
+        What was thinned out counts as printed by the next second that is left.
 
         Raises:
             OSError: it cannot be written; the index is as before.
         """
-        entries = self._entries()
-        kept = entries[max(bisect.bisect_right(entries, first, key=_position) - 1, 0) :]
+        seconds, ends = self._entries()
+        kept = list(zip(seconds, ends, strict=True))[bisect.bisect_right(ends, first) :]
         if len(kept) > MOST:
             half = len(kept) // 2
-            kept = kept[:half:2] + kept[half:]
-        if len(kept) == len(entries):
+            kept = kept[1:half:2] + kept[half:]
+        if len(kept) == self._count:
             return
         new = self._path.with_suffix(".times.new")
         new.write_bytes(b"".join(_ENTRY.pack(*entry) for entry in kept))
@@ -65,35 +72,22 @@ class TimeIndex:
         """Whether there are more entries than there should be."""
         return self._count > MOST
 
-    def second_of(self, position: int) -> int | None:
-        """When what stands at a position was printed, at the earliest; None if nobody knows."""
-        entries = self._entries()
-        at = bisect.bisect_right(entries, position, key=_position)
-        return entries[at - 1][0] if at else None
-
     def seconds_of(self, positions: list[int]) -> list[int | None]:
-        """The same for many positions by one look at the file."""
-        entries = self._entries()
-        found = (bisect.bisect_right(entries, position, key=_position) for position in positions)
-        return [entries[at - 1][0] if at else None for at in found]
+        """By when what stands at each position was printed; None behind what is known."""
+        seconds, ends = self._entries()
+        found = (bisect.bisect_right(ends, position) for position in positions)
+        return [seconds[at] if at < len(ends) else None for at in found]
 
-    def position_of(self, second: int) -> int | None:
-        """From where on everything was printed at that second or later; None if nothing was."""
-        entries = self._entries()
-        at = bisect.bisect_left(entries, second, key=_second)
-        return entries[at][1] if at < len(entries) else None
+    def position_of(self, second: int) -> int:
+        """A position before which nothing was printed at that second or later."""
+        seconds, ends = self._entries()
+        at = next((at for at, known in enumerate(seconds) if known >= second), len(ends))
+        return ends[at - 1] if at else 0
 
-    def _entries(self) -> list[tuple[int, int]]:
+    def _entries(self) -> tuple[array[int], array[int]]:
+        """All seconds, and all positions."""
+        numbers = array("Q")
         with contextlib.suppress(FileNotFoundError):
             data = self._path.read_bytes()
-            whole = len(data) - len(data) % _ENTRY.size
-            return list(_ENTRY.iter_unpack(data[:whole]))
-        return []
-
-
-def _position(entry: tuple[int, int]) -> int:
-    return entry[1]
-
-
-def _second(entry: tuple[int, int]) -> int:
-    return entry[0]
+            numbers.frombytes(data[: len(data) - len(data) % _ENTRY.size])
+        return numbers[0::2], numbers[1::2]

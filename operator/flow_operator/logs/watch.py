@@ -8,6 +8,7 @@ import struct
 from pathlib import Path
 
 _IN_MODIFY = 0x2
+_IN_Q_OVERFLOW = 0x4000
 _IN_ONESHOT = 0x8000_0000
 _IN_CLOEXEC = os.O_CLOEXEC
 _IN_NONBLOCK = os.O_NONBLOCK
@@ -43,17 +44,24 @@ class Watcher:
         found: set[Path] = set()
         while self.descriptor >= 0:
             try:
-                data = os.read(self.descriptor, 64 * 1024)
+                found |= self._told(os.read(self.descriptor, 64 * 1024))
             except BlockingIOError:
                 break
-            at = 0
-            while at < len(data):
-                number, _mask, _cookie, length = _EVENT.unpack_from(data, at)
-                at += _EVENT.size + length
-                # The end of a watch comes as an event of its own, after the write.
-                path = self._watched.pop(number, None)
-                if path is not None:
-                    found.add(path)
+        return found
+
+    def _told(self, events: bytes) -> set[Path]:
+        found: set[Path] = set()
+        at = 0
+        while at < len(events):
+            number, mask, _cookie, length = _EVENT.unpack_from(events, at)
+            at += _EVENT.size + length
+            if mask & _IN_Q_OVERFLOW:  # Some were lost, and nobody knows whose.
+                found.update(self._watched.values())
+                self._watched.clear()
+            # The end of a watch comes as an event of its own, after the write.
+            path = self._watched.pop(number, None)
+            if path is not None:
+                found.add(path)
         return found
 
     def close(self) -> None:

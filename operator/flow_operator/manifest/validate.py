@@ -29,6 +29,9 @@ from flow_operator.model.schema import flow_schema
 
 Change = Literal["none", "inPlace", "restart"]
 
+LEAST_LOG = 4096
+"""Bytes of a log's file, at least: what is taken away from one goes in whole blocks."""
+
 
 def load_manifests(source: SourceText) -> list[Manifest]:
     """Read every Flow of a YAML text.
@@ -289,6 +292,8 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
     if silence is not None and silence.seconds <= 0:
         said = "must be longer than 0s; leave it out, or null, to have nobody look"
         yield "/spec/progress/silenceTimeout", said
+    if flow.spec.logs.max_size.bytes < LEAST_LOG:
+        yield "/spec/logs/maxSize", f"must be at least {LEAST_LOG // 1024}Ki"
     backoff = flow.spec.restart.backoff
     if backoff.initial.seconds > backoff.max.seconds:
         yield "/spec/restart/backoff", "initial must not be longer than max"

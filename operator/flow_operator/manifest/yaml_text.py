@@ -19,6 +19,7 @@ from flow_operator.errors import Fault, InvalidError
 from flow_operator.manifest.document import Document, Places, SourceText, escape
 
 MAX_DEPTH = 32
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
 MAX_NODES = 20_000
 """Per document, with aliased parts counted each time they are used."""
 MAX_ALIASES = 20
@@ -74,6 +75,9 @@ def parse_yaml(source: SourceText, *, trusted: bool = False) -> list[Document]:
 def _syntax_fault(error: yaml.YAMLError, source: SourceText) -> Fault:
     if isinstance(error, yaml.MarkedYAMLError):
         line, column = _place(error.problem_mark or error.context_mark)
+        if "nesting depth" in (error.problem or ""):
+            # libyaml's scanner reads ahead of its events, and has a limit of its own.
+            return Fault(_TOO_DEEP, "", line, column, source.file)
         said = ", ".join(part for part in (error.context, error.problem) if part)
         return Fault(f"not valid YAML: {said}", "", line, column, source.file)
     if isinstance(error, yaml.reader.ReaderError):
@@ -160,7 +164,7 @@ class _Builder:
 
     def _open(self, event: yaml.CollectionStartEvent) -> None:
         if self._guarded and len(self._stack) >= MAX_DEPTH:
-            raise _Refusal(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+            raise _Refusal(_TOO_DEEP, event.start_mark)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _CORE + ("map" if mapping else "seq")):
             raise _Refusal(f"the tag {event.tag} is not allowed", event.start_mark)
@@ -221,7 +225,7 @@ class _Builder:
         value, nodes, height = self._anchors[event.anchor]
         self._count(nodes, event)
         if self._guarded and len(self._stack) + height > MAX_DEPTH:
-            raise _Refusal(f"nested deeper than {MAX_DEPTH} levels", event.start_mark)
+            raise _Refusal(_TOO_DEEP, event.start_mark)
         self._raise(height + 1)
         self._attach(value, event)
 

@@ -493,10 +493,14 @@ class ProcessRunner:
         flow_id = launch.flow.flow_id
         user = self._users.of(step)
         work = self._layout.work_dir(flow_id)
-        work.mkdir(parents=True, exist_ok=True)
+        try:
+            work.mkdir(parents=True, exist_ok=True)
+            log = self._logs.opened(flow_id, launch.replica, step.name)
+            position = log.end()
+        except OSError as error:
+            raise RetryableError(f"cannot make the files of a step: {error}") from error
         if user is not None:
             user.give(self._layout.root, work)
-        log = self._logs.stream(flow_id, launch.replica, step.name)
         cwd = os.path.join(launch.base or str(Path.cwd()), step.working_dir or "")  # noqa: PTH118
         return {
             "argv": list(step.argv),
@@ -513,7 +517,7 @@ class ProcessRunner:
                 "FLOW_DATA": str(work),
             },
             "log": str(log.path),
-            "log_from": log.end(),
+            "log_from": position,
             "user": user.ids() if user is not None else None,
             **limits_of(step),
         }

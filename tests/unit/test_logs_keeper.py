@@ -1,0 +1,280 @@
+"""The thread that keeps logs small: it is there when something is printed, and asleep else."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog
+
+from flow_operator.clock import SystemClock
+from flow_operator.logs import Keeper, Limits, keeper, watch
+from flow_operator.settings import Layout
+from support import always_for, eventually
+
+SMALL = Limits(16 * 1024, 3)
+KEPT = SMALL.size * SMALL.files + 4096
+LINE = b"x" * 99 + b"\n"
+
+Make = Callable[..., Keeper]
+
+
+@pytest.fixture
+def layout(root: Path) -> Layout:
+    return Layout(root)
+
+
+@pytest.fixture
+def dropped() -> Counter[str]:
+    """Bytes that went for want of space, by flow."""
+    return Counter()
+
+
+@pytest.fixture
+def make(layout: Layout, dropped: Counter[str]) -> Iterator[Make]:
+    """Makes and starts keepers; all of them are closed."""
+    made: list[Keeper] = []
+
+    def make(reserve: int = 0) -> Keeper:
+        def tell(flow_id: str, count: int) -> None:
+            dropped[flow_id] += count
+
+        made.append(Keeper(layout, SystemClock(), reserve, tell))
+        made[-1].start()
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.close()
+
+
+def prints(path: Path, lines: int) -> None:
+    with path.open("ab", buffering=0) as file:
+        file.write(LINE * lines)
+
+
+def taken(layout: Layout, flow_id: str = "demo") -> int:
+    """Bytes that a flow's logs take."""
+    found = layout.logs.glob(f"{flow_id}/*/*.log*")
+    return sum(entry.stat().st_blocks * 512 for entry in found)
+
+
+def await_small(layout: Layout) -> None:
+    def check() -> None:
+        assert taken(layout) <= KEPT
+
+    eventually(check)
+
+
+def await_sleep(one: Keeper) -> None:
+    """Wait until it wakes up no more."""
+
+    def check() -> None:
+        before = one.wakeups
+        always_for(1.5, lambda: _assert(one.wakeups == before), every=0.5)
+
+    eventually(check)
+
+
+def _assert(holds: bool) -> None:
+    assert holds
+
+
+def test_a_log_that_grows_is_kept_small(make: Make, layout: Layout) -> None:
+    """The newest is kept, within the limits of its flow."""
+    one = make()
+    one.limit("demo", SMALL)
+    stream = one.opened("demo", 0, "s0")
+    for _ in range(50):
+        prints(stream.path, 100)
+        always_for(0.02, lambda: None)
+    await_small(layout)
+    assert stream.end() == 50 * 100 * len(LINE)
+    assert stream.end() - stream.first() > 2 * SMALL.size - 4096
+
+
+def test_nobody_wakes_up_while_nothing_is_printed(make: Make, layout: Layout) -> None:
+    """And what is printed then is seen at once."""
+    one = make()
+    one.limit("demo", SMALL)
+    streams = [one.opened("demo", replica, "s0") for replica in range(20)]
+    await_sleep(one)
+    assert not one._due
+    prints(streams[7].path, 5_000)
+    await_small(layout)
+    assert streams[7].times.last[1] == 5_000 * len(LINE)
+
+
+def test_what_is_printed_between_the_last_look_and_the_watch_is_seen(
+    make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no moment in which a log is neither looked at nor watched."""
+    one = make()
+    one.limit("demo", SMALL)
+    path = layout.log_file("demo", 0, "s0")
+    real, printed = one._watcher.watch, threading.Event()
+
+    def late(watched: Path) -> bool:
+        if not printed.is_set():
+            printed.set()
+            prints(path, 5_000)
+        return real(watched)
+
+    monkeypatch.setattr(one._watcher, "watch", late)
+    one.opened("demo", 0, "s0")
+    assert printed.wait(20)
+    await_small(layout)
+
+
+def test_logs_of_an_earlier_operator_are_looked_after(make: Make, layout: Layout) -> None:
+    """Nobody has to start their steps again for it."""
+    path = layout.log_file("demo", 0, "s0")
+    path.parent.mkdir(parents=True)
+    prints(path, 200_000)  # 20 MB: more than one file of the default size
+    make()
+    eventually(lambda: _assert(len(list(path.parent.glob("s0.log.0*"))) == 1))
+
+
+def test_new_limits_hold_at_once(make: Make, layout: Layout) -> None:
+    """Also for what was printed before, and is not followed by more."""
+    one = make()
+    prints(one.opened("demo", 0, "s0").path, 50_000)
+    prints(one.opened("other", 0, "s0").path, 50_000)
+    await_sleep(one)
+    one.limit("demo", SMALL)
+    await_small(layout)
+    assert taken(layout, "other") >= 50_000 * len(LINE)
+
+
+def test_without_inotify_one_has_to_look(
+    make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once a second; nothing grows beyond its limits."""
+    monkeypatch.setattr(watch._libc, "inotify_init1", lambda _flags: -1)
+    monkeypatch.setattr(keeper, "_SLOWEST", 0.05)
+    one = make()
+    one.limit("demo", SMALL)
+    path = one.opened("demo", 0, "s0").path
+    before = one.wakeups
+    eventually(lambda: _assert(one.wakeups > before + 6))
+    prints(path, 5_000)
+    await_small(layout)
+
+
+def test_lost_events_are_made_up_for(make: Make, layout: Layout) -> None:
+    """When the kernel's queue overflows, every watched log is looked at."""
+    one = make()
+    one.limit("demo", SMALL)
+    path = one.opened("demo", 0, "s0").path
+    await_sleep(one)
+    watcher = one._watcher
+    assert list(watcher._watched.values()) == [path]
+    overflow = watch._EVENT.pack(-1, watch._IN_Q_OVERFLOW, 0, 0)
+    assert watcher._told(overflow) == {path}
+    assert not watcher._watched
+
+
+def test_a_log_that_cannot_be_kept_small_is_told_once_and_hurts_no_other(
+    make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is tried again: the cause may go."""
+    monkeypatch.setattr(keeper, "_SLOWEST", 0.05)
+    one = make()
+    for flow_id in ("bad", "demo"):
+        one.limit(flow_id, SMALL)
+    bad, good = one.opened("bad", 0, "s0"), one.opened("demo", 0, "s0")
+    tries = []
+
+    def refuse(*limits: int) -> int:
+        tries.append(limits)
+        raise OSError("not supported")
+
+    with structlog.testing.capture_logs() as told:
+        monkeypatch.setattr(bad, "rotate", refuse)
+        prints(bad.path, 5_000)
+        prints(good.path, 5_000)
+        await_small(layout)
+        eventually(lambda: _assert(len(tries) > 3))
+    assert [entry["path"] for entry in told if "cannot keep" in entry["event"]] == [str(bad.path)]
+    monkeypatch.undo()
+    eventually(lambda: _assert(taken(layout, "bad") <= KEPT))
+
+
+def test_a_limit_below_what_can_be_taken_away_makes_nobody_busy(make: Make, layout: Layout) -> None:
+    """Bytes go in whole blocks."""
+    one = make()
+    one.limit("demo", Limits(100, 3))
+    stream = one.opened("demo", 0, "s0")
+    prints(stream.path, 30)
+    await_sleep(one)
+    assert stream.end() - stream.first() == 3000
+
+
+def test_a_purge_leaves_nothing(make: Make, layout: Layout) -> None:
+    """Neither files nor somebody who looks after them; a new flow of the name begins anew."""
+    one = make()
+    stream = one.opened("demo", 0, "s0")
+    prints(stream.path, 10)
+    other = one.opened("demo-2", 0, "s0")
+    one.purge("demo")
+    assert not (layout.logs / "demo").exists()
+    assert other.path.exists()
+    assert one.opened("demo", 0, "s0").end() == 0
+
+
+def test_reading_makes_no_files(make: Make, layout: Layout) -> None:
+    """A step that was never started has printed nothing."""
+    assert make().stream("demo", 0, "s0").end() == 0
+    assert not layout.logs.exists()
+
+
+# --- the disk --------------------------------------------------------------------------------
+
+
+def free(one: Keeper, monkeypatch: pytest.MonkeyPatch, layout: Layout, disk: int) -> None:
+    """Have the disk be so large, with nothing on it but logs."""
+
+    def left() -> int:
+        return disk - sum(e.stat().st_blocks * 512 for e in layout.logs.glob("*/*/*.log*"))
+
+    monkeypatch.setattr(one, "_free", left)
+
+
+def test_logs_leave_the_disk_its_reserve(
+    make: Make, layout: Layout, dropped: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The oldest goes first, whosever it is; what has gone is told to its flow."""
+    one = make(reserve=2**20)
+    free(one, monkeypatch, layout, 3 * 2**20)
+    limits = Limits(128 * 1024, 1000)
+    streams = {}
+    for flow_id in ("old", "young"):
+        one.limit(flow_id, limits)
+        streams[flow_id] = one.opened(flow_id, 0, "s0")
+        prints(streams[flow_id].path, 8_000)
+        eventually(lambda f=flow_id: _assert(streams[f].live() <= limits.size))
+    assert not dropped
+    prints(streams["young"].path, 7_000)
+    eventually(lambda: _assert(one._free() >= 2**20))
+    eventually(lambda: _assert(dropped["old"] > 0))
+    assert streams["young"].first() == 0
+    assert dropped["old"] == streams["old"].first()
+
+
+def test_where_nothing_old_is_left_the_largest_log_gives_way(
+    make: Make, layout: Layout, dropped: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Small ones are left alone: they fill no disk."""
+    one = make(reserve=2**20)
+    large, small = one.opened("large", 0, "s0"), one.opened("small", 0, "s0")
+    free(one, monkeypatch, layout, 3 * 2**20)
+    prints(small.path, 100)
+    prints(large.path, 30_000)
+    eventually(lambda: _assert(one._free() >= 2**20))
+    eventually(lambda: _assert(dropped["large"] > 0))
+    assert set(dropped) == {"large"}
+    assert large.end() == 30_000 * len(LINE)
+    assert small.first() == 0
