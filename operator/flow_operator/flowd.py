@@ -29,7 +29,7 @@ from flow_operator.logs import Keeper, Limits
 from flow_operator.model.units import Size
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
-from flow_operator.runners.base import Runner
+from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import DEFAULT_URL, Address, Layout, Settings
 from flow_operator.sources import FolderSource
@@ -111,6 +111,7 @@ class Operator:
             figures=Figures(self._runners, clock, self._prober.results),
             logs=self._logs,
             clock=clock,
+            runners=self._capabilities,
             ready=lambda: self._controller.synced,
             folder=self._folder.describe if self._folder else _no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
@@ -136,9 +137,14 @@ class Operator:
         if self._folder is not None:
             # Before anything is launched: it may have been edited or removed meanwhile.
             self._folder.start()
+        for name, can in self._capabilities().items():
+            log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
         self._welcome(adopted)
         self._gauges.start()
         self._controller.start()
+
+    def _capabilities(self) -> dict[str, Capabilities]:
+        return {name: runner.capabilities for name, runner in self._runners.items()}
 
     def _limit_logs(self, flow_ids: Iterable[str]) -> None:
         for flow_id in flow_ids:
@@ -157,6 +163,7 @@ class Operator:
         if settings.manifests is not None:
             state = "watched" if settings.manifests.is_dir() else "missing; waiting for it"
             lines.append(f"  manifests  {settings.manifests} ({state})")
+        lines.append(f"  cgroups    {_cgroups(settings, self._runners['process'].capabilities)}")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
         lines += [
             f"  try        flowctl {url}status -w",
@@ -205,6 +212,18 @@ def _log_reserve(settings: Settings) -> int:
 def _tell_dropped_logs(board: Board, flow_id: str, count: int) -> None:
     message = f"the disk is nearly full: {count} bytes of what was printed are no longer kept"
     board.record(flow_id, "LogsDropped", message, warning=True)
+
+
+def _cgroups(settings: Settings, can: Capabilities) -> str:
+    """What the welcome says of them."""
+    if not can.groups:
+        why = "off" if settings.cgroups == "off" else "none of version 2 may be written"
+        return f"not used ({why}); no limit of cpu, memory or pids is enforced"
+    limits = ", ".join(can.limits)
+    missing = ", ".join(name for name in ("cpu", "memory", "pids") if name not in can.limits)
+    if not limits:
+        return "used; without controllers, so no limit of cpu, memory or pids is enforced"
+    return f"used; limits of {limits} are enforced" + (f", of {missing} not" if missing else "")
 
 
 def _no_folder() -> dict[str, Any]:

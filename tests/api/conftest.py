@@ -15,6 +15,7 @@ from flow_operator.api import Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.runners.base import Capabilities
 from flow_operator.settings import Layout
 from flow_operator.store import DataLock, Desired, Store
 from support import FakeClock
@@ -66,6 +67,7 @@ def make_api(root: Path) -> Iterator[Any]:
             "figures": Figures({}, clock, lambda _flow_id: {}),
             "logs": logs,
             "clock": clock,
+            "runners": lambda: {"process": Capabilities(groups=True, limits=("memory",))},
             "ready": lambda: True,
             "folder": lambda: {"folder": None, "files": []},
             "prune": list,

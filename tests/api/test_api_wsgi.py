@@ -200,6 +200,13 @@ def test_prefix(make_api: Any) -> None:
         assert api.client.get(path).json()["status"] == 404
 
 
+def test_what_runners_can_do_here_is_told(api: Any) -> None:
+    """``GET /`` names what the status will call enforced."""
+    assert api.client.get("/").json()["runners"] == {
+        "process": {"freeze": False, "stepRestart": False, "groups": True, "limits": ["memory"]}
+    }
+
+
 def test_not_ready(make_api: Any) -> None:
     """While flows are being taken back, /readyz is 503 and /livez is 200."""
     api = make_api(ready=lambda: False)

@@ -160,6 +160,23 @@ def test_describe_tells_conditions_steps_and_events(operator, flowctl):
     assert ["read", "0", "readiness", "no", "2", "4s", "HTTP status 503"] in rows
 
 
+@pytest.mark.parametrize(
+    ("enforced", "told"),
+    [
+        (None, []),
+        (True, ["Limits:       enforced"]),
+        (False, ["Limits:       not enforced: read (cpu, pids), write (cpu)"]),
+    ],
+)
+def test_describe_tells_whether_limits_hold(operator, flowctl, enforced, told):
+    """Naming those that do not, once for all replicas; nothing where none is asked for."""
+    read = {"name": "read", "limits": {"cpu": False, "memory": True, "pids": False}}
+    write = {"name": "write", "limits": {"cpu": False}}
+    operator.add("orders", limitsEnforced=enforced, steps=[read, write, {**read, "replica": 1}])
+    lines = flowctl("describe", "orders").stdout.splitlines()
+    assert [line for line in lines if line.startswith("Limits")] == told
+
+
 def test_describe_still_tells_about_a_deleted_flow_that_drains(operator, flowctl):
     """The configuration is gone, the processes are not yet."""
     operator.statuses["orders"] = status("orders", "stopping", desired="deleted")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ class Bench:
     def close(self) -> None:
         for instance in self.runner.observe("demo"):
             self.runner.sweep(instance.run, "SIGKILL")
-            eventually(lambda: _assert(self.one().gone))
+            eventually(lambda: _assert(self.one().gone and not self.one().alive))
             self.runner.forget(instance.run)
         self.runner.close(final=True)
         self.logs.close()
@@ -196,6 +197,38 @@ def test_without_groups_no_limit_is_enforced(bench: Callable[..., Bench]) -> Non
     made = bench(cgroups=False)
     made.run("exec sleep 1000", resources={"limits": {"memory": "64Mi"}})
     assert made.one().steps[0].limits == (("memory", False),)
+
+
+def test_the_next_shim_knows_which_limits_hold(bench: Callable[..., Bench]) -> None:
+    """It reads them from the group of the attempt, in which the process still is."""
+    made = bench()
+    if not made.runner.capabilities.groups:
+        pytest.skip("needs a cgroup of version 2 that we may write")
+    made.run("exec sleep 1000", resources={"limits": {"cpu": "500m", "memory": "64Mi", "pids": 10}})
+    leaf = Path(made.runner._runs["r1"].state["group"]) / "0.1"
+    before, shim = _holding(made), made.runner._shim_pid
+    os.kill(shim, signal.SIGKILL)
+    eventually(lambda: _assert(made.runner._shim_pid != shim))
+    eventually(lambda: _assert(made.one().steps[0].alive))
+    assert _holding(made) == before == set(made.runner.capabilities.limits)
+    assert int((leaf / "cgroup.procs").read_text()) == made.one().steps[0].pid
+
+
+def _holding(made: Bench) -> set[str]:
+    return {name for name, held in made.one().steps[0].limits if held}
+
+
+def test_the_runner_tells_what_it_can_enforce(bench: Callable[..., Bench]) -> None:
+    """As found by the shim; nothing where groups are not to be used."""
+    made = bench()
+    made.run("exec sleep 1000", resources={"limits": {"cpu": "1", "memory": "64Mi", "pids": 10}})
+    can = made.runner.capabilities
+    assert can.groups == (made.runner._runs["r1"].state["group"] is not None)
+    assert _holding(made) == set(can.limits)
+    without = ProcessRunner(made.layout, made.logs, cgroups=False)
+    without.start(lambda _flow_id: None)
+    assert (without.capabilities.groups, without.capabilities.limits) == (False, ())
+    without.close(final=False)
 
 
 def _needs(made: Bench, controller: str) -> None:

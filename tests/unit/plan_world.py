@@ -55,6 +55,7 @@ class Process:
     ended: bool = False
     exit: Exit | None = None
     input_bytes: int = 0
+    limits: tuple[tuple[str, bool], ...] = ()
     signals: list[str] = field(default_factory=list)
 
     @property
@@ -63,7 +64,8 @@ class Process:
 
     def view(self) -> StepView:
         pid = self.pid if self.alive else 0
-        return StepView(self.attempt, pid, self.pid, self.ended, self.exit, self.input_bytes)
+        seen = (self.attempt, pid, self.pid, self.ended, self.exit, self.input_bytes)
+        return StepView(*seen, self.limits)
 
 
 @dataclass

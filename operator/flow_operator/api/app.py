@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
@@ -19,6 +19,7 @@ from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.runners.base import Capabilities
 from flow_operator.store import Desired, Store
 
 
@@ -27,6 +28,7 @@ class Services:
     """What the API needs of the rest.
 
     Attributes:
+        runners: what each runner can do now, by name.
         ready: tells whether every flow has been taken back and is being looked after.
         folder: describes the manifest folder, for ``GET /manifests``.
         prune: confirms a held prune; returns the ids of the flows that go.
@@ -40,6 +42,7 @@ class Services:
     figures: Figures
     logs: Keeper
     clock: Clock
+    runners: Callable[[], Mapping[str, Capabilities]]
     ready: Callable[[], bool]
     folder: Callable[[], dict[str, Any]]
     prune: Callable[[], list[str]]
@@ -62,8 +65,18 @@ def create_app(services: Services) -> Callable[..., Any]:
             {
                 "name": "flow-operator",
                 "version": __version__,
+                "runners": {name: _told(can) for name, can in services.runners().items()},
                 "links": ["/flows", "/flows/status", "/events", "/manifests", "/livez", "/readyz"],
             }
         )
 
     return Guard(Streams(app), services.hosts, services.prefix)
+
+
+def _told(can: Capabilities) -> dict[str, Any]:
+    return {
+        "freeze": can.freeze,
+        "stepRestart": can.step_restart,
+        "groups": can.groups,
+        "limits": can.limits,
+    }

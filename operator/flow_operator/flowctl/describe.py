@@ -78,6 +78,8 @@ def _facts(
     yield "Ready", f"{status.get('readyReplicas', 0)} of {status.get('replicas', 1)} replicas"
     yield "Restarts", status.get("restarts", 0)
     yield "Started", f"{started} ({age(started)} ago)" if started else NOTHING
+    if limits := _limits(status):
+        yield "Limits", limits
     yield "Generation", _generation(status)
     yield "Source", source_of(status)
     if trouble := (status.get("source") or {}).get("error"):
@@ -88,6 +90,19 @@ def _generation(status: JsonObject) -> str:
     """Two numbers only while they differ: the operator has yet to act upon the newer one."""
     wanted, observed = status.get("generation"), status.get("observedGeneration")
     return f"{wanted}" if wanted == observed else f"{wanted} (observed: {observed})"
+
+
+def _limits(status: JsonObject) -> str | None:
+    """Whether they hold; those that do not, by step. None where none is asked for."""
+    enforced = status.get("limitsEnforced")
+    if enforced is None or enforced:
+        return "enforced" if enforced else None
+    missing = (
+        f"{step.get('name')} ({', '.join(names)})"
+        for step in status.get("steps") or ()
+        if (names := [name for name, held in (step.get("limits") or {}).items() if not held])
+    )
+    return f"not enforced: {', '.join(dict.fromkeys(missing))}"
 
 
 def _section(title: str, headers: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:

@@ -110,6 +110,8 @@ class StepStatus(StatusPart, frozen=True):
         memory_bytes: resident memory of its processes.
         in_flight_bytes: unread bytes in the pipe before it.
         open_files: descriptors that its processes hold; 0 where that may not be read.
+        limits: each of ``resources.limits`` that its process was to be started with, and whether
+            it is enforced; empty while there is no process.
         probes: one for each that is configured.
     """
 
@@ -125,6 +127,7 @@ class StepStatus(StatusPart, frozen=True):
     memory_bytes: int
     in_flight_bytes: int
     open_files: int = 0
+    limits: dict[str, bool] = {}
     probes: tuple[ProbeStatus, ...] = ()
 
 
@@ -147,6 +150,8 @@ class FlowStatus(StatusPart, frozen=True):
         generation: of the configuration.
         observed_generation: of the configuration that this status speaks of.
         started_at: RFC 3339; when the oldest running instance was launched.
+        limits_enforced: whether every limit of every step that has a process is enforced; null
+            where none is asked for.
     """
 
     flow_id: str
@@ -163,6 +168,7 @@ class FlowStatus(StatusPart, frozen=True):
     source: Source
     conditions: tuple[Condition, ...]
     steps: tuple[StepStatus, ...]
+    limits_enforced: bool | None = None
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of a type, if it is told."""

@@ -22,6 +22,7 @@ from flow_operator.model.status import (
 )
 from flow_operator.plan.actions import Seen, Want
 from flow_operator.plan.gauged import findings
+from flow_operator.plan.limited import limits_enforced, limits_told
 from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 
@@ -58,6 +59,7 @@ def report(
     ready = sum(_ready(run, instances.get(run.run), seen) for run in runs)
     launched = min((run.launched_at for run in runs), default=None)
     replicas = want.flow.spec.replicas if want.flow else 0
+    steps = _steps(want, memory, instances, seen)
     return FlowStatus(
         flow_id=flow_id,
         uid=want.uid or memory.uid,
@@ -75,7 +77,8 @@ def report(
             *_conditions(want, seen, told, ready >= replicas, previous, wall),
             *_gauged(want, seen, memory, previous, wall),
         ),
-        steps=_steps(want, memory, instances, seen),
+        steps=steps,
+        limits_enforced=limits_enforced(steps),
     )
 
 
@@ -322,6 +325,7 @@ def _step(run: RunMemory, flow: Flow, index: int, instance: Instance, seen: Seen
         cpu_seconds=0.0,
         memory_bytes=0,
         in_flight_bytes=0,
+        limits=limits_told(flow.spec.steps[index], view),
         probes=tuple(
             ProbeStatus(kind, ok=None, message="not checked")
             for kind in flow.spec.steps[index].probes

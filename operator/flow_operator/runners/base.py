@@ -63,7 +63,9 @@ class StepView(Struct, frozen=True):
         ended: whether it has ended for good and its pipes are let go.
         exit: how its last process ended; None while it runs.
         input_bytes: what it left unread in its pipe when it exited.
-        limits: those that were asked for, each with whether it is enforced.
+        limits: of those for all of its processes together that were asked for, whether they are
+            enforced; one that is missing is not. Those of each process always are: a process that
+            cannot have them is not started.
         log_from: the position in its log at which the output of this attempt begins; None if
             nobody knows. Opaque to all but the runner.
     """
@@ -186,10 +188,18 @@ class LogPart(Struct, frozen=True):
 
 
 class Capabilities(Struct, frozen=True):
-    """What a runner can do; the rest of the operator asks for these and never for its name."""
+    """What a runner can do; the rest of the operator asks for these and never for its name.
+
+    Attributes:
+        groups: whether a run is kept in a group of the kernel, which none of its processes leaves.
+        limits: which of a step's ``resources.limits`` for all of its processes together can be
+            enforced.
+    """
 
     freeze: bool = False
     step_restart: bool = False
+    groups: bool = False
+    limits: tuple[str, ...] = ()
 
 
 class CheckResult(Struct, frozen=True):

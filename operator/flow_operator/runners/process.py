@@ -97,14 +97,18 @@ class ProcessRunner:
         self._notify: Notify = lambda _flow_id: None
         self._link: ShimLink | None = None
         self._shim_pid = 0
+        self._controllers: list[str] | None = None
         self._census: Census | None = None
         self._closed = False
         self._closing = threading.Event()
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything: local processes can be frozen, and their steps restarted one by one."""
-        return Capabilities(freeze=True, step_restart=True)
+        """Local processes can be frozen and restarted one by one; groups are as the shim found."""
+        found = self._controllers
+        return Capabilities(
+            freeze=True, step_restart=True, groups=found is not None, limits=tuple(found or ())
+        )
 
     # --- the line to the shim ------------------------------------------------------------
 
@@ -141,6 +145,7 @@ class ProcessRunner:
             raise
         with self._lock:
             self._shim_pid = hello["pid"]
+            self._controllers = hello.get("controllers")
             self._link = link if link.alive else None
         if not link.alive:
             raise RetryableError("the shim went away as soon as it had come")

@@ -143,6 +143,18 @@ def _setting(name: str, value: float) -> tuple[str, str]:
     return f"{name}.max", str(int(value))
 
 
+def held(path: str) -> dict[str, bool]:
+    """The limits that hold in a group, whoever has set them."""
+    return {name: True for name in _CONTROLLERS if _is_limited(path, name)}
+
+
+def _is_limited(path: str, name: str) -> bool:
+    try:
+        return not _read(path, f"{name}.max").startswith("max")
+    except OSError:
+        return False  # The controller is not there.
+
+
 def out_of_memory(path: str) -> bool:
     """Whether the kernel has killed somebody in a group for its memory limit."""
     with contextlib.suppress(OSError):

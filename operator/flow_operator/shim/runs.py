@@ -220,11 +220,19 @@ class Run:
             step.attempt = process["attempt"]
             step.log_from = process.get("log_from")
             self._take(step, process)
+            leaf = self._leaf(index, step.attempt)
+            if leaf is not None:
+                step.leaf, step.limits = leaf, cgroups.held(leaf)
             if index + 1 < len(self.steps):
                 self._hold_again(index, process, known[index + 1])
         for index, process in enumerate(known):
             if process["ended"]:
                 self.end(index)
+
+    def _leaf(self, index: int, attempt: int) -> str | None:
+        """The group of a step's attempt, where it was started in one."""
+        leaf = os.path.join(self.group, f"{index}.{attempt}") if self.group is not None else ""
+        return leaf if os.path.isdir(leaf) else None
 
     def _take(self, step: Step, process: Mapping[str, Any]) -> None:
         pid = process["pid"]

@@ -188,6 +188,7 @@ class Shim:
             "version": protocol.VERSION,
             "code": self._code,
             "pid": os.getpid(),
+            "controllers": None if self._groups is None else sorted(self._groups.controllers),
             "runs": [run.state() for run in self._runs.values()],
         }
 
