@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -148,6 +149,93 @@ def test_what_runs_without_any_record_is_ended_before_it_runs_twice(flowd: Flowd
         assert not set(before) & set(flowd.pids("one"))
 
     eventually(one_copy)
+
+
+# --- pipes that nobody holds -----------------------------------------------------------------
+
+_COUNT = "import os, time\ni = 0\nwhile True: i += 1; os.write(3, b'%d\\n' % i); time.sleep(0.005)"
+MOVED = f'exec 3>&1 > /dev/null; exec {sys.executable} -c "{_COUNT}"'
+KEPT = "exec 3<&0 < /dev/null; exec cat /dev/fd/3 >> $FLOW_DATA/out"
+"""Both have the pipe between them as descriptor 3, where no other shim looks for it."""
+
+
+def _unheld(flowd: Flowd) -> dict[str, str]:
+    conditions = flowd.status("piped")["conditions"]
+    told: dict[str, str] = {c["type"]: c for c in conditions}["PipeUnheld"]
+    return told
+
+
+def _reasons(flowd: Flowd) -> list[str]:
+    events = flowd.client.get("/flows/piped/events").json()["events"]
+    return [event["reason"] for event in events]
+
+
+def _lose_a_pipe(flowd: Flowd) -> list[int]:
+    """A flow whose first pipe no shim holds; returns its pids, which go on."""
+    flowd.create(make_document("piped", MOVED, KEPT, "exec sleep 1000", stop={"timeout": "1s"}))
+    flowd.await_status("piped", "running")
+    assert _unheld(flowd)["status"] == "False"
+    eventually(lambda: _assert(_numbers(flowd)))
+    pids, shim = flowd.pids("piped"), flowd.shim_pid()
+    os.kill(shim, signal.SIGKILL)
+
+    def told() -> None:
+        condition = _unheld(flowd)
+        assert (condition["status"], condition["reason"]) == ("True", "ShimLost")
+        assert "between step 's0' and step 's1' is no longer held" in condition["message"]
+
+    eventually(told)
+    assert _reasons(flowd).count("PipeUnheld") == 1
+    assert flowd.pids("piped") == pids
+    _counts_on(flowd)
+    return pids
+
+
+@pytest.mark.parametrize("mended", ["restart", "broken"])
+def test_a_pipe_that_no_shim_can_hold_again_is_told_until_it_is_replaced(
+    flowd: Flowd, mended: str
+) -> None:
+    """Data goes on through it. A restart replaces it in order; an exit breaks it, as was said."""
+    pids = _lose_a_pipe(flowd)
+    if mended == "restart":
+        flowd.command("restart", "piped")
+    else:
+        os.kill(pids[1], signal.SIGKILL)
+        eventually(lambda: _assert(not alive(pids[0])))  # The writer has seen it break.
+    eventually(lambda: _assert(_unheld(flowd)["status"] == "False"))
+    flowd.await_status("piped", "running")
+    assert not {pids[0], pids[1]} & set(flowd.pids("piped"))
+    assert _reasons(flowd).count("NotPipeUnheld") == 1
+
+
+def test_an_upgraded_shim_still_tells_of_a_pipe_that_nobody_holds(
+    make_flowd: Make, other_version: Path
+) -> None:
+    """It is handed over with the run."""
+    old = make_flowd().start()
+    pids = _lose_a_pipe(old)
+    old.kill()
+    new = make_flowd(environment={"PYTHONPATH": str(other_version)}).start()
+    assert str(other_version) in Path(f"/proc/{new.shim_pid()}/cmdline").read_text()
+    eventually(lambda: _assert(_unheld(new)["status"] == "True"))
+    assert new.pids("piped") == pids
+
+
+def test_a_pipe_of_a_steps_own_is_not_taken_for_ours(flowd: Flowd) -> None:
+    """Were it held, its reader would never see its end."""
+    aside = "mkfifo $FLOW_DATA/f; (cat $FLOW_DATA/f; echo end) > $FLOW_DATA/seen 3>&- & "
+    stdout = "exec > $FLOW_DATA/f; while [ ! -e $FLOW_DATA/go ]; do sleep 0.01; done; exit 0"
+    source = f"exec 3>&1; {aside}{stdout}"
+    flowd.create(make_document("piped", source, "cat", restart={"policy": "Never"}))
+    flowd.await_status("piped", "running")
+    seen = flowd.work("piped") / "seen"
+    eventually(lambda: _assert(seen.exists()))
+    pid, shim = flowd.pids("piped")[0], flowd.shim_pid()
+    eventually(lambda: _assert(os.readlink(f"/proc/{pid}/fd/1").endswith("/f")))
+    os.kill(shim, signal.SIGKILL)
+    eventually(lambda: _assert(_unheld(flowd)["status"] == "True"))
+    (flowd.work("piped") / "go").touch()
+    eventually(lambda: _assert(seen.read_text() == "end\n"))
 
 
 # --- descriptors -----------------------------------------------------------------------------

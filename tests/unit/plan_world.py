@@ -79,6 +79,7 @@ class Run:
     gone: bool = False
     jobs: set[str] = field(default_factory=set)
     survivors: tuple[int, ...] = ()
+    unheld: tuple[int, ...] = ()
 
     @property
     def alive(self) -> bool:
@@ -137,6 +138,7 @@ class World:
                 run.frozen,
                 run.gone,
                 run.survivors,
+                run.unheld,
             )
             for run in self.runs.values()
         )

@@ -69,6 +69,50 @@ def test_silence_of_an_earlier_attempt_is_not_told():
     assert world.status.condition("Silent").status == "False"
 
 
+@pytest.mark.parametrize(
+    ("replicas", "unheld", "pipes"),
+    [
+        (1, {0: (0,)}, ["between step 's0' and step 's1'"]),
+        (1, {0: (1,)}, ["between step 's1' and step 's2'"]),
+        (1, {0: (0, 1)}, ["between step 's0' and step 's1'", "between step 's1' and step 's2'"]),
+        (2, {1: (0,)}, ["between step 's0' of replica 1 and step 's1' of replica 1"]),
+    ],
+)
+def test_a_pipe_that_nobody_holds_names_the_steps_beside_it(replicas, unheld, pipes):
+    """And what may happen, and what to do; the flow is ready and nothing is done about it."""
+    world = running("a", "b", "c", replicas=replicas)
+    assert _told(world, "PipeUnheld") == ("False", "NotPipeUnheld", "")
+    for replica, indexes in unheld.items():
+        world.run(replica).unheld = indexes
+    assert world.look() == []
+    status, reason, message = _told(world, "PipeUnheld")
+    assert (status, reason) == ("True", "ShimLost")
+    said = "is no longer held: if one of them exits it breaks, and what is in it is lost"
+    assert message.split("; ") == [
+        part for pipe in pipes for part in (f"the pipe {pipe} {said}", _MEND)
+    ]
+    assert world.status.condition("Ready").status == "True"
+
+
+_MEND = "restart the flow when convenient"
+
+
+def test_a_flow_without_pipes_tells_of_none():
+    """One step."""
+    assert running("a").status.condition("PipeUnheld") is None
+
+
+def test_a_pipe_of_a_run_that_ends_anyway_is_not_told():
+    """The restart that mends it is under way."""
+    world = running("a", "b")
+    world.run().unheld = (0,)
+    world.look()
+    assert world.status.condition("PipeUnheld").status == "True"
+    world.edit(token=world.want.token + 1)
+    world.look()
+    assert world.status.condition("PipeUnheld").status == "False"
+
+
 # --- events ----------------------------------------------------------------------------------
 
 
@@ -91,10 +135,13 @@ def test_each_transition_is_an_event():
     [over] = transitions(silent, calm)
     assert (over.reason, over.warning) == ("NotSilent", False)
     world.seen_extra = {"backpressured": {(world.run().name, 1): 65536}}
+    world.run().unheld = (0,)
     world.look()
-    assert [note.reason for note in transitions(silent, world.status)] == [
-        "NotSilent",
-        "Backpressured",
+    notes = transitions(silent, world.status)
+    assert [(note.reason, note.warning) for note in notes] == [
+        ("NotSilent", False),
+        ("Backpressured", True),
+        ("PipeUnheld", True),
     ]
 
 

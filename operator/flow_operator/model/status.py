@@ -50,8 +50,8 @@ class Condition(StatusPart, frozen=True):
     """One aspect of a flow.
 
     Attributes:
-        type: Ready, Reconciling, Stalled, and for flows that can have them, Backpressured and
-            Silent.
+        type: Ready, Reconciling, Stalled, and for flows that can have them, Backpressured,
+            PipeUnheld and Silent.
         reason: one CamelCase word for programs.
         message: a sentence for people.
         last_transition_time: RFC 3339; when ``status`` last changed.

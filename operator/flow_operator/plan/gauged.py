@@ -1,4 +1,4 @@
-"""What is told of flows whose steps write nothing, or do not read."""
+"""What is told of flows whose steps write nothing, or do not read, or whose pipes nobody holds."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ def findings(want: Want, seen: Seen, memory: FlowMemory) -> tuple[Finding, ...]:
             if run in runs
         )
         told.append(_finding("Backpressured", "PipeFull", full))
+        unheld = (
+            f"the pipe between {_named(runs[instance.run], index)} and "
+            f"{_named(runs[instance.run], index + 1)} is no longer held: if one of them exits it "
+            "breaks, and what is in it is lost; restart the flow when convenient"
+            for instance in seen.instances
+            for index in instance.unheld
+            if instance.run in runs and runs[instance.run].stop is None
+        )
+        told.append(_finding("PipeUnheld", "ShimLost", unheld))
     return tuple(told)
 
 
@@ -65,6 +74,7 @@ def _finding(kind: str, reason: str, messages: Iterable[str]) -> Finding:
 _OVER = {
     "Silent": "no step is silent any more",
     "Backpressured": "no pipe is full any more",
+    "PipeUnheld": "every pipe is held again",
 }
 """By kind of condition: what is said once it no longer holds."""
 

@@ -28,7 +28,7 @@ def pack_run(run: Run) -> dict[str, Any]:
         "labels": run.labels,
         "seq": run.seq,
         "group": run.group,
-        "unheld": run.unheld,
+        "unheld": run.lost,
         "pipes": [[pipe.read, pipe.write] for pipe in run.pipes],
         "steps": [vars(step) for step in run.steps],
     }
@@ -37,7 +37,7 @@ def pack_run(run: Run) -> dict[str, Any]:
 def unpack_run(packed: dict[str, Any]) -> Run:
     """The run that :func:`pack_run` was given, in the process that has inherited it."""
     run = Run(packed["run"], packed["labels"], 0)
-    run.seq, run.group, run.unheld = packed["seq"], packed["group"], packed["unheld"]
+    run.seq, run.group, run.lost = packed["seq"], packed["group"], packed["unheld"]
     run.pipes = [Pipe(*ends) for ends in packed["pipes"]]
     for known in packed["steps"]:
         step = Step()

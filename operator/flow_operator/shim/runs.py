@@ -40,10 +40,8 @@ class Pipe:
 
     @classmethod
     def reopened(cls, path: str) -> Pipe | None:
-        """Both ends of the pipe that a living process holds as ``/proc/PID/fd/N``, if it is one."""
+        """Both ends of the pipe that a living process holds as ``/proc/PID/fd/N``, if it may be."""
         try:
-            if not stat.S_ISFIFO(os.stat(path).st_mode):
-                return None
             # The reading end first: opening the other one asks for a reader.
             ends = [
                 os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -88,6 +86,15 @@ class Pipe:
         poll.register(self.write, select.POLLOUT)
         full = not poll.poll(0)
         return self.bytes(), fcntl.fcntl(self.write, fcntl.F_GETPIPE_SZ), full
+
+
+def _pipe_at(path: str) -> int | None:
+    """Which pipe a process holds as ``/proc/PID/fd/N``; None if it is none, or cannot be seen."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino if stat.S_ISFIFO(found.st_mode) else None
 
 
 class Step:
@@ -136,8 +143,8 @@ class Run:
 
     Attributes:
         group: the directory of its cgroup, if it has one.
-        unheld: the pipes, by the index of the step before them, that an earlier shim held and
-            this one could not get hold of.
+        lost: the pipes, by the index of the step before them, that an earlier shim held and this
+            one could not get hold of.
     """
 
     def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
@@ -145,7 +152,7 @@ class Run:
         self.labels = dict(labels)
         self.seq = 0
         self.group: str | None = None
-        self.unheld: list[int] = []
+        self.lost: list[int] = []
         self.steps = [Step() for _ in range(count)]
         self.pipes: list[Pipe] = []
         try:
@@ -249,16 +256,16 @@ class Run:
 
     def _hold_again(self, index: int, writer: Mapping[str, Any], reader: Mapping[str, Any]) -> None:
         ends = [(writer, self.steps[index], 1), (reader, self.steps[index + 1], 0)]
-        for process, step, descriptor in ends:
-            if step.exit is None:
-                pipe = Pipe.reopened(f"/proc/{process['pid']}/fd/{descriptor}")
-                if pipe is not None:
-                    self.pipes[index].close_read()
-                    self.pipes[index].close_write()
-                    self.pipes[index] = pipe
-                    return
-        if not (writer["ended"] and reader["ended"]):
-            self.unheld.append(index)
+        paths = [f"/proc/{told['pid']}/fd/{fd}" for told, step, fd in ends if step.exit is None]
+        # Two pipes, and one of them is none of ours: to hold it would keep its end from being seen.
+        found = {inode: path for path in paths if (inode := _pipe_at(path)) is not None}
+        pipe = Pipe.reopened(*found.values()) if len(found) == 1 else None
+        if pipe is None:
+            self.lost.append(index)
+            return
+        self.pipes[index].close_read()
+        self.pipes[index].close_write()
+        self.pipes[index] = pipe
 
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
@@ -296,6 +303,14 @@ class Run:
     def alive(self) -> bool:
         """Whether any step has a process."""
         return any(step.alive for step in self.steps)
+
+    @property
+    def unheld(self) -> list[int]:
+        """Those of the lost pipes that are in use: by an adopted process, which has a pidfd.
+
+        Whoever is started beside them gets another pipe, which is held.
+        """
+        return [i for i in self.lost if any(step.pidfd >= 0 for step in self.steps[i : i + 2])]
 
     def state(self) -> dict[str, Any]:
         """The run as it is told to the operator.
