@@ -133,14 +133,21 @@ class FlowClient:
         response = self._send("GET", _path(flow_id))
         return _expect(_json(response), dict), response.headers.get("etag", "")
 
-    def create(self, documents: Sequence[Mapping[str, Any]]) -> list[JsonObject]:
-        """Add configurations, all or none; returns ``{"flow_id", "status"}`` of each.
+    def create(
+        self, documents: Sequence[Mapping[str, Any]], *, dry_run: bool = False
+    ) -> list[JsonObject]:
+        """Add configurations, all or none.
+
+        Returns:
+            ``{"flow_id", "status"}`` of each. With ``dry_run`` nothing is written, and it is
+            ``{"flow_id", "change"}``: what would happen to processes.
 
         Raises:
             ApiError: 400, nothing was created; each fault's pointer begins with the document's
                 index, as in ``/0/spec/steps``.
         """
-        answer = _expect(self._call("POST", "/flows", json=list(documents)), dict)
+        params = _given(dryRun=_dry(dry_run))
+        answer = _expect(self._call("POST", "/flows", json=list(documents), params=params), dict)
         return _expect(answer.get("details"), list)
 
     def replace(
@@ -150,6 +157,7 @@ class FlowClient:
         *,
         if_match: str | None = None,
         force: bool = False,
+        dry_run: bool = False,
     ) -> JsonObject:
         """Replace a whole configuration.
 
@@ -158,33 +166,40 @@ class FlowClient:
             document: the manifest.
             if_match: an ETag; only replace the configuration which has it.
             force: take the flow over from the manifest file that owns it.
+            dry_run: write nothing; the answer is ``{"flow_id", "change"}``.
 
         Returns:
-            ``{"flow_id", "change", "generation"}``; ``change`` is ``none``, ``inPlace`` or
-            ``restart``: what it costs the running processes.
+            ``{"flow_id", "change", "generation"}``; ``change`` is ``none``, ``inPlace``,
+            ``restart``, ``start`` or ``stop``: what happens to processes.
 
         Raises:
             ApiError: 400 invalid or unknown, 409 owned by a file, 412 the ETag has moved on.
         """
         headers = {"If-Match": if_match} if if_match else {}
-        answer = self._call(
-            "PUT", _path(flow_id), json=document, headers=headers, params=_given(force=_flag(force))
-        )
-        return _expect(answer, dict)
+        params = _given(force=_flag(force), dryRun=_dry(dry_run))
+        answer = self._call("PUT", _path(flow_id), json=document, headers=headers, params=params)
+        return _only_detail(answer) if dry_run else _expect(answer, dict)
 
-    def delete(self, flow_id: str, *, hard: bool = False, force: bool = False) -> None:
+    def delete(
+        self, flow_id: str, *, hard: bool = False, force: bool = False, dry_run: bool = False
+    ) -> JsonObject:
         """Delete a configuration; its processes are drained behind it.
 
         Args:
             flow_id: of the configuration.
             hard: kill the processes instead.
             force: even though a manifest file owns it.
+            dry_run: delete nothing.
+
+        Returns:
+            ``{"flow_id"}``, in a dry run with ``change``: what would happen to processes.
 
         Raises:
             ApiError: 400 unknown, 409 owned by a file.
         """
-        params = _given(type=1 if hard else None, force=_flag(force))
-        self._call("DELETE", _path(flow_id), params=params)
+        params = _given(type=1 if hard else None, force=_flag(force), dryRun=_dry(dry_run))
+        answer = self._call("DELETE", _path(flow_id), params=params)
+        return _only_detail(answer) if dry_run else _expect(answer, dict)
 
     # --- status and commands -----------------------------------------------------------------
 
@@ -385,6 +400,16 @@ def _given(**params: str | int | None) -> dict[str, str]:
 
 def _flag(value: bool) -> str | None:  # noqa: FBT001 - a converter
     return "true" if value else None
+
+
+def _dry(value: bool) -> str | None:  # noqa: FBT001 - a converter
+    return "All" if value else None
+
+
+def _only_detail(answer: Any) -> JsonObject:
+    """What a dry run says of the one flow that it was asked about."""
+    details = _expect(_expect(answer, dict).get("details"), list)
+    return _expect(details[0] if len(details) == 1 else None, dict)
 
 
 def _json(response: httpx.Response) -> Any:

@@ -106,7 +106,7 @@ class Operator:
         )
         self._services = Services(
             store=self._store,
-            desired=Desired(self._store),
+            desired=Desired(self._store, reconciler.foresee),
             board=board,
             figures=Figures(self._runners, clock, self._prober.results),
             logs=self._logs,

@@ -16,7 +16,7 @@ from flow_operator.errors import TerminalError
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.model.flow import Flow
-from flow_operator.model.status import FlowStatus, Source
+from flow_operator.model.status import Change, FlowStatus, Source
 from flow_operator.plan import (
     Action,
     EndStep,
@@ -30,6 +30,7 @@ from flow_operator.plan import (
     Sweep,
     Thaw,
     Want,
+    foresee,
     launch_failed,
     plan,
     report,
@@ -177,6 +178,12 @@ class Reconciler:
 
     def _has_live_dependents(self, flow_id: str) -> bool:
         return any(self._memories.get(name).runs for name in self._store.dependents(flow_id))
+
+    def foresee(self, before: StoredFlow | None, after: StoredFlow | Tombstone) -> Change:
+        """What it does to a flow's processes that another record takes its record's place."""
+        flow_id = after.flow_id
+        wants = self._want(flow_id, before), self._want(flow_id, after)
+        return foresee(*wants, self._memories.get(flow_id))
 
     # --- what is seen --------------------------------------------------------------------
 

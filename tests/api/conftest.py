@@ -15,9 +15,10 @@ from flow_operator.api import Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Capabilities
 from flow_operator.settings import Layout
-from flow_operator.store import DataLock, Desired, Store
+from flow_operator.store import DataLock, Desired, Memories, Store
 from support import FakeClock
 
 
@@ -29,6 +30,7 @@ class Api:
     client: Client
     store: Store
     board: Board
+    memories: Memories
     layout: Layout
 
     def log(self, flow_id: str, step: str, text: str, replica: int = 0) -> Path:
@@ -57,12 +59,25 @@ def make_api(root: Path) -> Iterator[Any]:
     store.recover()
     clock = FakeClock()
     board = Board(clock)
+    memories = Memories(layout)
+    memories.recover()
+    reconciler = Reconciler(
+        store=store,
+        memories=memories,
+        runners={},
+        board=board,
+        prober=None,
+        gauges=None,
+        clock=clock,
+        boot="boot",
+        interrupt=None,
+    )
     logs = Keeper(layout, clock, 0, lambda _flow_id, _count: None)
 
     def make(**changes: Any) -> Api:
         given: dict[str, Any] = {
             "store": store,
-            "desired": Desired(store),
+            "desired": Desired(store, reconciler.foresee),
             "board": board,
             "figures": Figures({}, clock, lambda _flow_id: {}),
             "logs": logs,
@@ -75,7 +90,7 @@ def make_api(root: Path) -> Iterator[Any]:
             **changes,
         }
         services = Services(**given)
-        return Api(services, Client(create_app(services)), store, board, layout)
+        return Api(services, Client(create_app(services)), store, board, memories, layout)
 
     yield make
     logs.close()

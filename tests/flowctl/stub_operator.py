@@ -123,12 +123,19 @@ class StubOperator:
             return self._unknown(404, name)
         return 200, {"flow_id": name} | self.flows[name]
 
-    def _create(self, body, **_):
+    def _create(self, body, query, **_):
+        if query.get("dryRun"):
+            return 201, self._dry([flow["metadata"]["name"] for flow in body], "start")
         self.flows |= {flow["metadata"]["name"]: flow for flow in body}
         details = [{"flow_id": flow["metadata"]["name"], "status": "pending"} for flow in body]
         return 201, {"status": "Flows created", "details": details}
 
-    def _replace(self, name, body, **_):
+    def _dry(self, names, change):
+        return {"details": [{"flow_id": name, "change": change} for name in names]}
+
+    def _replace(self, name, body, query, **_):
+        if query.get("dryRun"):
+            return 200, self._dry([name], "restart")
         self.flows[name] = body
         return 200, {"flow_id": name, "change": "restart", "generation": 2}
 

@@ -64,13 +64,35 @@ def test_a_manifest_without_a_state_leaves_the_state_alone(operator, flowctl, fi
     assert operator.flows["orders"]["spec"]["state"] == "running"
 
 
-def test_a_dry_run_sends_nothing(operator, flowctl, file):
-    """It reads, and says what would be done."""
-    operator.flows["orders"] = manifest("orders")
+def test_a_dry_run_tells_what_would_happen_to_processes(operator, flowctl, file):
+    """The operator is asked, and asked to write nothing."""
+    operator.flows = {"orders": manifest("orders"), "same": manifest("same")}
     path = file(GOOD + "---\nflow_id: audit\nspec: {steps: [{name: a, script: 'true'}]}\n")
+    same = file(json.dumps(manifest("same")), "same.json")
+    before = dict(operator.flows)
+    result = flowctl("apply", "--dry-run", "--force", "-f", path, "-f", same)
+    assert result.stdout.splitlines() == [
+        "flow/audit created (dry run: start)",
+        "flow/orders configured (dry run: restart)",
+        "flow/same unchanged (dry run: none)",
+    ]
+    writes = [(verb, path, query) for verb, path, query, _ in operator.requests if verb != "GET"]
+    assert writes == [
+        ("POST", "/flows", {"dryRun": "All"}),
+        ("PUT", "/flows/orders", {"dryRun": "All", "force": "true"}),
+    ]
+    assert operator.flows == before
+
+
+def test_a_dry_run_is_refused_as_the_real_one_would_be(operator, flowctl, file):
+    """With the exit code of a refusal, and its place."""
+    fault = {"pointer": "/spec/steps", "detail": "too many", "line": None, "column": None}
+    operator.flows = {"orders": manifest("orders")}
+    operator.answers["PUT /flows/orders"] = operator.problem(400, "no", [fault])
+    path = file(GOOD)
     result = flowctl("apply", "--dry-run", "-f", path)
-    assert result.stdout == "flow/audit created (dry run)\nflow/orders configured (dry run)\n"
-    assert {request[0] for request in operator.requests} == {"GET"}
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{path}:4:5: /spec/steps: too many\n" in result.stderr
 
 
 def test_everything_wrong_is_told_with_its_place_and_nothing_is_sent(operator, flowctl, file):

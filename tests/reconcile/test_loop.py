@@ -59,7 +59,7 @@ class Loop:
             reconciler=self.reconciler,
             queue=self.queue,
         )
-        self.desired = Desired(self.store)
+        self.desired = Desired(self.store, self.reconciler.foresee)
 
     def start(self) -> Loop:
         self.controller.take_back()

@@ -6,10 +6,10 @@ import pytest
 from msgspec.structs import replace as changed
 
 from flow_operator.errors import ConflictError, InvalidError, NotFoundError, PreconditionError
-from flow_operator.store import Desired, Origin
+from flow_operator.store import Origin
 from flow_operator.store.desired import check_dependencies, created
 from support import make_manifest
-from unit.store_support import contents, create, opening, put
+from unit.store_support import contents, create, edits, opening, put
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def store(root):
 @pytest.fixture
 def desired(store):
     """Its edits."""
-    return Desired(store)
+    return edits(store)
 
 
 def _owned(store, flow_id="a") -> None:
@@ -30,6 +30,15 @@ def _owned(store, flow_id="a") -> None:
     with store.transaction() as transaction:
         origin = Origin("orders.yaml", "/srv", {"flow_id": flow_id})
         transaction.put(created(transaction, make_manifest(flow_id), origin))
+
+
+def _replaced(desired, manifest):
+    edit = desired.replace(manifest)
+    return edit.before, edit.after
+
+
+def _ids(made):
+    return [edit.after.flow_id for edit in made]
 
 
 # --- create ----------------------------------------------------------------------------------
@@ -61,7 +70,7 @@ def test_one_bad_entry_means_that_none_is_created(store, root):
 def test_a_replacement_is_a_new_generation_of_the_same_flow(store, desired):
     """The old and the new record come back."""
     create(store, "a")
-    old, new = desired.replace(make_manifest("a", "other"))
+    old, new = _replaced(desired, make_manifest("a", "other"))
     assert (old.generation, new.generation) == (1, 2)
     assert (old.uid, new.version) == (new.uid, 2)
     assert old.template != new.template
@@ -71,7 +80,7 @@ def test_a_replacement_is_a_new_generation_of_the_same_flow(store, desired):
 def test_the_same_configuration_is_no_new_generation(store, desired):
     """Nothing is reconciled for it; the version still moves."""
     create(store, "a")
-    _, new = desired.replace(make_manifest("a", "x"))
+    _, new = _replaced(desired, make_manifest("a", "x"))
     assert (new.generation, new.version) == (1, 2)
 
 
@@ -79,7 +88,7 @@ def test_a_replacement_keeps_wishes_to_restart(store, desired):
     """Else the flow would restart once more."""
     create(store, "a")
     desired.command("restart", ["a"])
-    _, new = desired.replace(make_manifest("a", "x", description="d"))
+    _, new = _replaced(desired, make_manifest("a", "x", description="d"))
     assert new.token == 1
 
 
@@ -147,7 +156,7 @@ def test_a_command_edits_the_desired_state(store, desired, before, command, stat
     """It survives a restart; only a restart is a wish that can be repeated."""
     create(store, "a", state=before)
     for _ in range(2):
-        assert desired.command(command, ["a"]) == ["a"]
+        assert _ids(desired.command(command, ["a"])) == ["a"]
     record = store.get("a")
     assert record.flow.spec.state == state
     assert record.document()["spec"]["state"] == state
@@ -158,9 +167,9 @@ def test_a_command_edits_the_desired_state(store, desired, before, command, stat
 def test_no_ids_mean_all_flows_and_an_empty_list_means_none(store, desired):
     """Whoever filtered down to nothing must not stop everything."""
     create(store, "a", "b")
-    assert desired.command("stop", []) == []
+    assert _ids(desired.command("stop", [])) == []
     assert {record.flow.spec.state for record in store.flows()} == {"running"}
-    assert desired.command("stop", None) == ["a", "b"]
+    assert _ids(desired.command("stop", None)) == ["a", "b"]
     assert {record.flow.spec.state for record in store.flows()} == {"stopped"}
 
 
@@ -181,7 +190,7 @@ def test_one_unknown_id_means_that_nothing_is_done(store, desired):
 def test_an_id_that_stands_twice_counts_once(store, desired):
     """One restart, not two."""
     create(store, "a")
-    assert desired.command("restart", ["a", "a"]) == ["a"]
+    assert _ids(desired.command("restart", ["a", "a"])) == ["a"]
     assert store.get("a").token == 1
 
 
@@ -222,7 +231,7 @@ def _depends(store, **edges: list[str]) -> None:
         make_manifest(flow_id, "x", dependsOn=[{"name": name} for name in names])
         for flow_id, names in edges.items()
     ]
-    Desired(store).create(manifests)
+    edits(store).create(manifests)
 
 
 @pytest.mark.parametrize(

@@ -10,12 +10,13 @@ import pytest
 
 from flow_operator.errors import FlowError, LockedError, NotFoundError
 from flow_operator.manifest import Document, SourceText, load_manifest, parse_yaml
-from flow_operator.store import DataLock, Desired, Origin, Tombstone, Transaction
+from flow_operator.store import DataLock, Origin, Tombstone, Transaction
 from flow_operator.store.desired import created
 from support import eventually, make_document, make_manifest
 from unit.store_support import (
     contents,
     create,
+    edits,
     names,
     no_checkpoints,
     opened,
@@ -86,8 +87,8 @@ def test_what_was_written_is_read_by_the_next_operator(root):
     """Every field of the record."""
     with opening(root) as store:
         create(store, "a", "b")
-        Desired(store).command("restart", ["a"])
-        Desired(store).command("stop", ["b"], hard=True)
+        edits(store).command("restart", ["a"])
+        edits(store).command("stop", ["b"], hard=True)
         before = dict(store.records())
     with opening(root) as later:
         assert dict(later.records()) == before
@@ -128,7 +129,7 @@ def test_versions_grow_over_all_flows_and_operators(root):
         create(store, "a")
         create(store, "b", "c")
         assert [store.get(name).version for name in "abc"] == [1, 2, 3]
-        Desired(store).delete("c")
+        edits(store).delete("c")
         assert store.purge(store.record("c"))
     with opening(root) as later:
         (record,) = create(later, "d")
@@ -139,7 +140,7 @@ def test_writers_wait_for_each_other(root):
     """From several threads, every write counts."""
     with opening(root) as store:
         create(store, "a")
-        desired = Desired(store)
+        desired = edits(store)
 
         def restart() -> None:
             for _ in range(20):
@@ -221,7 +222,7 @@ def test_a_deleted_flow_leaves_a_tombstone_until_it_is_purged(root):
     """So that a later operator still stops what runs of it."""
     with opening(root) as store:
         create(store, "a")
-        Desired(store).delete("a", hard=True)
+        edits(store).delete("a", hard=True)
         assert store.get("a") is None
     with opening(root) as later:
         tombstone = later.record("a")
@@ -237,7 +238,7 @@ def test_a_new_flow_of_the_same_name_is_not_purged(root):
     """The tombstone that is purged must be the one that stands."""
     with opening(root) as store:
         (old,) = create(store, "a")
-        Desired(store).delete("a")
+        edits(store).delete("a")
         tombstone = store.record("a")
         (new,) = create(store, "a")
         assert new.uid != old.uid
@@ -251,7 +252,7 @@ def test_a_journal_does_not_bring_back_what_was_purged(root):
     no_checkpoints(store)
     create(store, "a", "b")
     store._journals[root / "flows" / "txn-000000000001.yaml"] = list(store.records().values())
-    Desired(store).delete("a")
+    edits(store).delete("a")
     store.purge(store.record("a"))
     assert names(root) == ["b.yaml"]
     with opening(root) as later:
@@ -284,9 +285,9 @@ def test_a_missing_flow_is_absent(root):
     with opening(root) as store:
         assert store.record("a") is None
         with pytest.raises(NotFoundError):
-            Desired(store).delete("a")
+            edits(store).delete("a")
         with pytest.raises(NotFoundError):
-            Desired(store).replace(make_manifest("a"))
+            edits(store).replace(make_manifest("a"))
 
 
 def test_what_was_accepted_is_read_back_however_deep_the_bookkeeping_makes_it(root):

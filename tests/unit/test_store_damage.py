@@ -7,10 +7,10 @@ import errno
 import pytest
 
 from flow_operator.errors import StorageError, StorageFullError
-from flow_operator.store import Desired
 from unit.store_support import (
     contents,
     create,
+    edits,
     failing,
     is_directory,
     names,
@@ -216,7 +216,7 @@ def test_a_purge_that_is_refused_leaves_the_tombstone(root, monkeypatch):
     """It is tried again later."""
     with opening(root) as store:
         create(store, "a")
-        Desired(store).delete("a")
+        edits(store).delete("a")
         tombstone = store.record("a")
         with monkeypatch.context() as patch:
             failing(patch, "unlink", errno.EROFS)

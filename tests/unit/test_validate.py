@@ -1,16 +1,14 @@
-"""What only the whole of a Flow tells, and what a change of it costs."""
+"""What only the whole of a Flow tells."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import msgspec
 import pytest
 
 from flow_operator.errors import InvalidError
-from flow_operator.manifest import Document, change_kind, load_manifest
-from flow_operator.model.flow import Flow, Metadata, Spec, Step
-from support import make_document, make_manifest
+from flow_operator.manifest import Document, load_manifest
+from support import make_document
 
 PROBE = {"tcpSocket": {"port": 80}}
 
@@ -150,101 +148,3 @@ def test_a_silence_of_no_time_is_refused():
     [(at, detail)] = _faults({"name": "a", "script": "x"}, progress={"silenceTimeout": "0s"})
     assert at == "/spec/progress/silenceTimeout"
     assert "leave it out" in detail
-
-
-# --- what a change costs ---------------------------------------------------------------------
-
-BEFORE = {
-    "steps": [
-        {"name": "a", "command": ["x"], "env": [{"name": "A", "value": "1"}]},
-        {"name": "b", "script": "y"},
-    ]
-}
-
-SPEC = {
-    "steps": (BEFORE["steps"][:1], "restart"),
-    "state": ("paused", "inPlace"),
-    "description": ("other", "inPlace"),
-    "runner": (None, "restart"),  # There is only one as yet.
-    "replicas": (2, "inPlace"),
-    "depends_on": ([{"name": "db"}], "inPlace"),
-    "restart": ({"policy": "Never"}, "inPlace"),
-    "stop": ({"timeout": "1m"}, "inPlace"),
-    "pause": (None, "inPlace"),  # There is only one mode as yet.
-    "update": ({"strategy": "OnDelete"}, "inPlace"),
-    "progress": ({"silenceTimeout": "1m"}, "inPlace"),
-    "logs": ({"maxFiles": 2}, "inPlace"),
-}
-"""Each field of a Spec: another value, and what it costs a running flow."""
-
-STEP = {
-    "name": ("other", "restart"),
-    "command": (["x", "y"], "restart"),
-    "script": ("z", "restart"),
-    "working_dir": ("/tmp", "restart"),
-    "env": ([{"name": "A", "value": "2"}], "restart"),
-    "env_from": ([{"file": "f"}], "restart"),
-    "user": ("nobody", "restart"),
-    "umask": ("077", "restart"),
-    "resources": ({"limits": {"openFiles": 64}}, "restart"),
-    "startup_probe": (PROBE, "inPlace"),
-    "readiness_probe": (PROBE, "inPlace"),
-    "liveness_probe": (PROBE, "inPlace"),
-    "success_exit_codes": ([0, 3], "inPlace"),
-}
-"""The same for a Step."""
-
-
-def _flow(document: dict[str, Any]) -> Flow:
-    return load_manifest(Document({"flow_id": "demo", **document})).flow
-
-
-@pytest.mark.parametrize(("struct", "table"), [(Spec, SPEC), (Step, STEP)])
-def test_every_field_has_a_row(struct, table):
-    """Whoever adds a field must say what its change costs."""
-    assert set(table) == set(struct.__struct_fields__), "add a row to the table in this file"
-
-
-@pytest.mark.parametrize("name", [name for name, (value, _) in SPEC.items() if value is not None])
-def test_a_change_of_the_spec_costs(name):
-    """Only what a process was started from costs a restart."""
-    value, cost = SPEC[name]
-    key = next(f.encode_name for f in msgspec.structs.fields(Spec) if f.name == name)
-    assert change_kind(_flow({"spec": BEFORE}), _flow({"spec": {**BEFORE, key: value}})) == cost
-
-
-@pytest.mark.parametrize("name", STEP)
-def test_a_change_of_a_step_costs(name):
-    """Arguments and surroundings cost a restart; how it is watched does not."""
-    value, cost = STEP[name]
-    key = next(f.encode_name for f in msgspec.structs.fields(Step) if f.name == name)
-    index = 1 if name == "script" else 0
-    steps = [dict(step) for step in BEFORE["steps"]]
-    steps[index][key] = value
-    before, after = _flow({"spec": BEFORE}), _flow({"spec": {"steps": steps}})
-    assert change_kind(before, after) == cost
-    assert change_kind(after, before) == cost
-
-
-def test_no_change_costs_nothing():
-    """Nor does another way to write the same."""
-    flow = make_manifest("demo", "a", stop={"timeout": "60s"}).flow
-    assert change_kind(flow, make_manifest("demo", "a", stop={"timeout": "1m"}).flow) == "none"
-    assert change_kind(flow, flow) == "none"
-
-
-def test_labels_and_annotations_change_in_place():
-    """No process knows them."""
-    assert set(Metadata.__struct_fields__) == {"name", "labels", "annotations"}
-    for metadata in ({"labels": {"a": "b"}}, {"annotations": {"a": 1}}):
-        assert change_kind(
-            _flow({"spec": BEFORE}), _flow({"spec": BEFORE, "metadata": metadata})
-        ) == ("inPlace")
-
-
-def test_steps_that_are_added_moved_or_removed_cost_a_restart():
-    """The pipes are laid when an instance is launched."""
-    flows = [make_manifest("demo", *steps).flow for steps in (("a",), ("a", "b"), ("b", "a"))]
-    for before in flows:
-        for after in flows:
-            assert change_kind(before, after) == ("none" if before is after else "restart")

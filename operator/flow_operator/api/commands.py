@@ -11,7 +11,14 @@ from bottle import Bottle, HTTPResponse
 from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
-from flow_operator.api.http import json_body, json_response, only_query, query_number
+from flow_operator.api.http import (
+    dry_run,
+    dry_run_response,
+    json_body,
+    json_response,
+    only_query,
+    query_number,
+)
 from flow_operator.api.status import status_of
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import escape
@@ -59,15 +66,19 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.route("/flows/commands", method="PATCH")
     def command_flows() -> HTTPResponse:
-        only_query("timeout")
+        only_query("timeout", "dryRun")
+        dry = dry_run()
         timeout = query_number("timeout", DEFAULT_WAIT, LONGEST_WAIT)
         asked = _request(json_body())
         ended = frozenset(
             flow_id for flow_id, status in services.board.all().items() if status.status in TERMINAL
         )
-        flow_ids = services.desired.command(
-            asked.command, asked.flow_ids, hard=asked.type == 1, ended=ended
+        edits = services.desired.command(
+            asked.command, asked.flow_ids, hard=asked.type == 1, ended=ended, dry_run=dry
         )
+        if dry:
+            return dry_run_response(edits)
+        flow_ids = [edit.after.flow_id for edit in edits]
         if timeout and waiting.acquire(blocking=False):
             try:
                 _wait(services, flow_ids, timeout)

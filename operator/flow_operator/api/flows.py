@@ -7,9 +7,19 @@ from typing import TYPE_CHECKING, Any
 from bottle import Bottle, HTTPResponse
 
 from flow_operator.api.errors import bad_request_if_unknown
-from flow_operator.api.http import if_match, json_body, json_response, only_query, query, query_flag
+from flow_operator.api.http import (
+    dry_run,
+    dry_run_response,
+    if_match,
+    json_body,
+    json_response,
+    only_query,
+    query,
+    query_flag,
+)
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, NotFoundError
-from flow_operator.manifest import Document, Manifest, change_kind, load_manifest
+from flow_operator.manifest import Document, Manifest, load_manifest
+from flow_operator.store import Edit
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
@@ -32,36 +42,48 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.post("/flows")
     def create_flows() -> HTTPResponse:
-        only_query()
-        records = desired.create(_manifests(json_body()))
-        details = [{"flow_id": record.flow_id, "status": "pending"} for record in records]
-        return json_response({"status": "Flows created", "details": details}, 201)
+        only_query("dryRun")
+        dry = dry_run()
+        edits = desired.create(_manifests(json_body()), dry_run=dry)
+        return dry_run_response(edits, 201) if dry else _created(edits)
 
     @app.put("/flows/<flow_id>")
     def replace_flow(flow_id: str) -> HTTPResponse:
-        only_query("force")
+        only_query("force", "dryRun")
+        force, dry = query_flag("force"), dry_run()
         manifest = _manifest_for(flow_id, json_body())
         try:
-            old, new = desired.replace(manifest, force=query_flag("force"), version=if_match())
+            edit = desired.replace(manifest, force=force, version=if_match(), dry_run=dry)
         except NotFoundError as error:
             return bad_request_if_unknown(error)
-        body = {
-            "status": "Flow updated",
-            "flow_id": flow_id,
-            "generation": new.generation,
-            "change": change_kind(old.flow, new.flow),
-        }
-        return json_response(body, ETag=f'"{new.version}"')
+        return dry_run_response([edit]) if dry else _updated(edit)
 
     @app.delete("/flows/<flow_id>")
     def delete_flow(flow_id: str) -> HTTPResponse:
-        only_query("type", "force")
-        hard = query("type", ("0", "1"), "0") == "1"
+        only_query("type", "force", "dryRun")
+        hard, dry = query("type", ("0", "1"), "0") == "1", dry_run()
+        force = query_flag("force")
         try:
-            desired.delete(flow_id, hard=hard, force=query_flag("force"), version=if_match())
+            edit = desired.delete(flow_id, hard=hard, force=force, version=if_match(), dry_run=dry)
         except NotFoundError as error:
             return bad_request_if_unknown(error)
-        return json_response({"status": "Flow deleted", "flow_id": flow_id})
+        deleted = {"status": "Flow deleted", "flow_id": flow_id}
+        return dry_run_response([edit]) if dry else json_response(deleted)
+
+
+def _created(edits: list[Edit]) -> HTTPResponse:
+    details = [{"flow_id": edit.after.flow_id, "status": "pending"} for edit in edits]
+    return json_response({"status": "Flows created", "details": details}, 201)
+
+
+def _updated(edit: Edit) -> HTTPResponse:
+    body = {
+        "status": "Flow updated",
+        "flow_id": edit.after.flow_id,
+        "generation": edit.after.generation,
+        "change": edit.change,
+    }
+    return json_response(body, ETag=f'"{edit.after.version}"')
 
 
 def _manifests(body: Any) -> list[Manifest]:

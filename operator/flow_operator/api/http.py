@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from bottle import HTTPResponse, request
 
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import parse_json
+from flow_operator.store import Edit
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a request's body; about ten thousand flows."""
@@ -85,6 +87,20 @@ def query_flag(name: str) -> bool:
     return query(name, ("true", "false", "1", "0"), "false") in ("true", "1")
 
 
+def dry_run() -> bool:
+    """Whether only to tell what would happen: ``?dryRun=All``.
+
+    Raises:
+        InvalidError: it has another value; nobody may take a real write for a dry run.
+    """
+    if "dryRun" not in request.query:
+        return False
+    if request.query.getall("dryRun") != ["All"]:
+        said = "?dryRun= must be All; leave it out to have it done"
+        raise InvalidError([Fault(said)])
+    return True
+
+
 def query_number(name: str, default: float, most: float) -> float:
     """A query parameter that is a number from 0 to ``most``.
 
@@ -129,3 +145,10 @@ def if_match() -> int | None:
         said = f"If-Match must hold an ETag of ours, not {clipped(ascii(text))}"
         raise InvalidError([Fault(said)])
     return int(found.group(1))
+
+
+def dry_run_response(edits: Iterable[Edit], status: int = 200) -> HTTPResponse:
+    """What a dry run answers: what would happen to the processes of each flow."""
+    details = [{"flow_id": edit.after.flow_id, "change": edit.change} for edit in edits]
+    body = {"status": "Dry run: nothing was changed", "dryRun": "All", "details": details}
+    return json_response(body, status)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     metavar="FILE|DIR|-",
     help="A manifest, a directory of manifests, or - for stdin; may be given more than once.",
 )
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option("--dry-run", is_flag=True, help="Only say what would happen, also to what runs.")
 @click.option(
     "--force", is_flag=True, help="Take flows over from the manifest files that own them."
 )
@@ -44,18 +44,20 @@ def apply(client: FlowClient, files: tuple[str, ...], *, dry_run: bool, force: b
     wanted = {one.manifest.flow.flow_id: one for one in read_manifests(files)}
     present = {flow["flow_id"]: manifest_of(flow) for flow in client.flows()}
     new = [name for name in wanted if name not in present]
-    if new and not dry_run:
-        _create(client, [wanted[name] for name in new])
-    note = " (dry run)" if dry_run else ""
-    for name in new:
-        click.echo(f"flow/{name} created{note}")
+    made = _create(client, [wanted[name] for name in new], dry_run=dry_run) if new else []
+    for name, answer in zip(new, made, strict=True):
+        click.echo(f"flow/{name} created{_note(answer, dry_run=dry_run)}")
 
     def update(name: str) -> None:
         document = _keeping_state(wanted[name].manifest.document, present[name])
-        differs = document != present[name]
-        if differs and not dry_run:
-            _replace(client, name, document, wanted[name], force=force)
-        click.echo(f"flow/{name} {'configured' if differs else 'unchanged'}{note}")
+        if document == present[name]:
+            click.echo(f"flow/{name} unchanged{_note({'change': 'none'}, dry_run=dry_run)}")
+            return
+        try:
+            answer = client.replace(name, document, force=force, dry_run=dry_run)
+        except ApiError as error:
+            raise _placed(error, [wanted[name].document], root="/0") from None
+        click.echo(f"flow/{name} configured{_note(answer, dry_run=dry_run)}")
 
     _, refused = each([name for name in wanted if name in present], update)
     fail_if(refused)
@@ -69,20 +71,16 @@ def _keeping_state(document: JsonObject, present: JsonObject) -> JsonObject:
     return {**document, "spec": {**document["spec"], "state": state}}
 
 
-def _create(client: FlowClient, new: list[Wanted]) -> None:
+def _note(answer: JsonObject, *, dry_run: bool) -> str:
+    """What a dry run adds: what would happen to processes."""
+    return f" (dry run: {answer.get('change')})" if dry_run else ""
+
+
+def _create(client: FlowClient, new: list[Wanted], *, dry_run: bool) -> list[JsonObject]:
     try:
-        client.create([one.manifest.document for one in new])
+        return client.create([one.manifest.document for one in new], dry_run=dry_run)
     except ApiError as error:
         raise _placed(error, [one.document for one in new]) from None
-
-
-def _replace(
-    client: FlowClient, name: str, document: JsonObject, wanted: Wanted, *, force: bool
-) -> None:
-    try:
-        client.replace(name, document, force=force)
-    except ApiError as error:
-        raise _placed(error, [wanted.document], root="/0") from None
 
 
 def _placed(error: ApiError, documents: list[Document], root: str = "") -> ApiError:

@@ -6,14 +6,13 @@ whatever is wrong with a document is told at once, each fault with its pointer a
 
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
 from flow_operator.manifest.json_text import parse_json
-from flow_operator.manifest.validate import change_kind, load_manifest, load_manifests
+from flow_operator.manifest.validate import load_manifest, load_manifests
 from flow_operator.manifest.yaml_text import dump_yaml, parse_yaml
 
 __all__ = [
     "Document",
     "Manifest",
     "SourceText",
-    "change_kind",
     "dump_yaml",
     "escape",
     "load_manifest",

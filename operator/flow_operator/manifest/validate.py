@@ -6,7 +6,7 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any, Literal
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -23,11 +23,8 @@ from flow_operator.model.flow import (
     Probe,
     Step,
     convert,
-    template_hash,
 )
 from flow_operator.model.schema import flow_schema
-
-Change = Literal["none", "inPlace", "restart"]
 
 LEAST_LOG = 4096
 """Bytes of a log's file, at least: what is taken away from one goes in whole blocks."""
@@ -111,14 +108,6 @@ def _inner(value: Any) -> Iterable[Any]:
     if isinstance(value, dict):
         return (*value, *value.values())
     return value if isinstance(value, list) else ()
-
-
-def change_kind(old: Flow, new: Flow, base: str | None = None) -> Change:
-    """What becoming ``new`` costs a running ``old``: nothing, an edit in place, or a restart."""
-    if old == new:
-        return "none"
-    same_template = template_hash(old, base) == template_hash(new, base)
-    return "inPlace" if same_template else "restart"
 
 
 def _normalise(document: Document) -> tuple[dict[str, Any], list[Fault]]:

@@ -30,6 +30,10 @@ Phase = Literal[
     "unknown",
 ]
 
+Change = Literal["none", "inPlace", "restart", "start", "stop"]
+"""What an edit of the desired state does to the processes of a flow: nothing, something while they
+go on, or that they are ended and started again, started, or ended."""
+
 TERMINAL: frozenset[Phase] = frozenset({"failed", "completed"})
 """What does not change until somebody acts."""
 

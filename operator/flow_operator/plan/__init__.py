@@ -20,6 +20,7 @@ from flow_operator.plan.actions import (
     Want,
 )
 from flow_operator.plan.decide import KILL_GRACE, plan
+from flow_operator.plan.foresee import foresee
 from flow_operator.plan.gauged import transitions
 from flow_operator.plan.report import report
 from flow_operator.plan.trouble import launch_failed, start_failed
@@ -39,6 +40,7 @@ __all__ = [
     "Sweep",
     "Thaw",
     "Want",
+    "foresee",
     "launch_failed",
     "plan",
     "report",

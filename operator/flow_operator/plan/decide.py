@@ -53,6 +53,38 @@ def plan(want: Want, seen: Seen, memory: FlowMemory, now: float) -> Decision:
     return planner.decide()
 
 
+def reason_to_stop(  # noqa: PLR0911 - one per reason
+    want: Want, replica: int, launched: RunMemory | Want
+) -> str:
+    """Why an instance must not go on as it is; empty if it may.
+
+    Args:
+        want: what is wanted.
+        replica: which instance.
+        launched: what it was launched from.
+    """
+    if want.flow is None:
+        return "Deleted"
+    if want.state == "stopped":
+        return "Stopped"
+    if launched.uid != want.uid:
+        return "Replaced"
+    if replica >= want.flow.spec.replicas:
+        return "ScaledDown"
+    if want.state == "paused":
+        return ""
+    if launched.token != want.token:
+        return "Restarted"
+    if launched.template != want.template and want.flow.spec.update.strategy == "Restart":
+        return "Updated"
+    return ""
+
+
+def still_ended(want: Want, finished: Finished) -> bool:
+    """Whether an instance that has ended for good stays so."""
+    return (finished.token, finished.template) == (want.token, want.template)
+
+
 class _Planner:
     def __init__(self, want: Want, seen: Seen, memory: FlowMemory, now: float) -> None:
         self.want = want
@@ -143,9 +175,8 @@ class _Planner:
             self.relaunches.clear()
             self.finished.clear()
             self.restarts = 0
-        current = (self.want.token, self.want.template)
         for replica, finished in list(self.finished.items()):
-            if (finished.token, finished.template) != current:
+            if not still_ended(self.want, finished):
                 del self.finished[replica]
 
     def _end_strays(self) -> None:
@@ -208,7 +239,7 @@ class _Planner:
         ordered = sum(step.restarts for step in run.steps)
         run = _synchronised(run, instance)
         self.restarts += sum(step.restarts for step in run.steps) - ordered
-        reason = self._reason_to_stop(run)
+        reason = reason_to_stop(self.want, replica, run)
         if run.stop is None and reason and not self.want.hold:
             run = self._begin_stop(run, reason)
             self._note("Stopping", f"replica {replica}: {reason}")
@@ -226,7 +257,7 @@ class _Planner:
             self._keep_running(run, instance)
 
     def _unseen(self, run: RunMemory) -> None:
-        if run.confirmed or run.stop is not None or self._reason_to_stop(run):
+        if run.confirmed or run.stop is not None or reason_to_stop(self.want, run.replica, run):
             # It was there and is not any more, or was never started: nothing of it is left.
             del self.runs[run.replica]
             if run.stop is not None:
@@ -235,24 +266,6 @@ class _Planner:
                 self._note("Lost", f"the runner no longer knows {run.run}", warning=True)
         else:
             self.actions.append(LaunchRun(run.run, run))
-
-    def _reason_to_stop(self, run: RunMemory) -> str:  # noqa: PLR0911 - one per reason
-        want = self.want
-        if want.flow is None:
-            return "Deleted"
-        if want.state == "stopped":
-            return "Stopped"
-        if run.uid != want.uid:
-            return "Replaced"
-        if run.replica >= want.flow.spec.replicas:
-            return "ScaledDown"
-        if want.state == "paused":
-            return ""
-        if run.token != want.token:
-            return "Restarted"
-        if run.template != want.template and want.flow.spec.update.strategy == "Restart":
-            return "Updated"
-        return ""
 
     def _policy(self, run: RunMemory) -> Flow:
         """The flow whose settings hold for a run: the present one, where it still is the same."""

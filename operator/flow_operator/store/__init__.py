@@ -4,7 +4,7 @@ A write is in the page cache of nobody: it is on the disk before it is acknowled
 acknowledged survives a power cut; what was not is there whole or not at all.
 """
 
-from flow_operator.store.desired import Desired
+from flow_operator.store.desired import Desired, Edit
 from flow_operator.store.files import write_quietly
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
@@ -14,6 +14,7 @@ from flow_operator.store.store import Store, Transaction
 __all__ = [
     "DataLock",
     "Desired",
+    "Edit",
     "Memories",
     "Origin",
     "Store",

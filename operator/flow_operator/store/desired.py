@@ -7,10 +7,11 @@ anything is wrong.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 from msgspec.structs import replace
 
 from flow_operator.errors import (
@@ -23,7 +24,8 @@ from flow_operator.errors import (
 )
 from flow_operator.manifest import Manifest
 from flow_operator.model.flow import State
-from flow_operator.store.records import Book, Origin, StoredFlow, Tombstone, stored
+from flow_operator.model.status import Change
+from flow_operator.store.records import Book, Origin, Record, StoredFlow, Tombstone, stored
 from flow_operator.store.store import Store, Transaction
 
 Command = Literal["start", "stop", "pause", "resume", "restart"]
@@ -38,20 +40,48 @@ COMMANDS: Mapping[Command, State] = {
 """The desired state that each command leads to."""
 
 
+Foresee = Callable[[StoredFlow | None, Record], Change]
+"""Tells what it does to the processes of a flow that one record takes the place of another."""
+
+
+class Edit(Struct, frozen=True):
+    """One record that was, or in a dry run would be, put in the place of another.
+
+    Attributes:
+        before: None if the flow did not exist, or could not be read.
+        change: what it does to processes, as it looked before it was written.
+    """
+
+    before: StoredFlow | None
+    after: Record
+    change: Change
+
+
 class Desired:
-    """The edits of one store."""
+    """The edits of one store.
 
-    def __init__(self, store: Store) -> None:
+    A dry run of each checks the same and raises the same, and writes nothing.
+
+    Args:
+        store: what is edited.
+        foresee: tells what an edit does to processes.
+    """
+
+    def __init__(self, store: Store, foresee: Foresee) -> None:
         self._store = store
+        self._foresee = foresee
 
-    def create(self, manifests: Sequence[Manifest]) -> list[StoredFlow]:
+    def _edit(self, before: StoredFlow | None, after: Record) -> Edit:
+        return Edit(before, after, self._foresee(before, after))
+
+    def create(self, manifests: Sequence[Manifest], *, dry_run: bool = False) -> list[Edit]:
         """Add configurations, all or none.
 
         Raises:
             InvalidError: naming every entry that exists already or stands twice.
             StorageError: nothing was changed.
         """
-        with self._store.transaction() as transaction:
+        with self._store.transaction(dry_run=dry_run) as transaction:
             faults: list[Fault] = []
             for index, manifest in enumerate(manifests):
                 flow_id = manifest.flow.flow_id
@@ -65,19 +95,23 @@ class Desired:
             if faults:
                 raise InvalidError(faults)
             check_dependencies(transaction)
-            return [
-                record for record in transaction.changes.values() if isinstance(record, StoredFlow)
-            ]
+            return [self._edit(None, record) for record in transaction.changes.values()]
 
     def replace(
-        self, manifest: Manifest, *, force: bool = False, version: int | None = None
-    ) -> tuple[StoredFlow, StoredFlow]:
-        """Replace a configuration; returns the old and the new record.
+        self,
+        manifest: Manifest,
+        *,
+        force: bool = False,
+        version: int | None = None,
+        dry_run: bool = False,
+    ) -> Edit:
+        """Replace a configuration.
 
         Args:
             manifest: the whole new configuration.
             force: take it over from the manifest file that owns it.
             version: the resourceVersion that must be the present one.
+            dry_run: whether to write nothing.
 
         Raises:
             NotFoundError: there is none to replace.
@@ -85,13 +119,13 @@ class Desired:
             PreconditionError: it was changed meanwhile.
             StorageError: nothing was changed.
         """
-        with self._store.transaction() as transaction:
+        with self._store.transaction(dry_run=dry_run) as transaction:
             present = _present(transaction, manifest.flow.flow_id, force=force, version=version)
             origin = replace(present.origin, file=None, applied=None)
             record = changed(transaction, present, manifest, origin)
             transaction.put(record)
             check_dependencies(transaction)
-            return present, record
+            return self._edit(present, record)
 
     def delete(
         self,
@@ -100,7 +134,8 @@ class Desired:
         hard: bool = False,
         force: bool = False,
         version: int | None = None,
-    ) -> None:
+        dry_run: bool = False,
+    ) -> Edit:
         """Remove a configuration; what runs of it is stopped afterwards.
 
         Raises:
@@ -109,13 +144,16 @@ class Desired:
             PreconditionError: it was changed meanwhile.
             StorageError: nothing was changed.
         """
-        with self._store.transaction() as transaction:
+        with self._store.transaction(dry_run=dry_run) as transaction:
             if flow_id in self._store.corrupt:
                 version = transaction.next_version()
-                transaction.put(Tombstone(flow_id, "", 1, version, hard))
-                return
+                unread = Tombstone(flow_id, "", 1, version, hard)
+                transaction.put(unread)
+                return self._edit(None, unread)
             present = _present(transaction, flow_id, force=force, version=version)
-            transaction.put(tombstone(transaction, present, hard=hard))
+            record = tombstone(transaction, present, hard=hard)
+            transaction.put(record)
+            return self._edit(present, record)
 
     def command(
         self,
@@ -124,26 +162,29 @@ class Desired:
         *,
         hard: bool = False,
         ended: frozenset[str] = frozenset(),
-    ) -> list[str]:
-        """Edit the desired state of flows, all or none; returns their ids.
+        dry_run: bool = False,
+    ) -> list[Edit]:
+        """Edit the desired state of flows, all or none; also tells of those that stay as they are.
 
         Args:
             command: what to do.
             flow_ids: which flows; None means all.
             hard: whether a stop is to kill at once.
             ended: flows that have completed or failed, which a start runs again.
+            dry_run: whether to write nothing.
 
         Raises:
             InvalidError: naming every id that does not exist.
             StorageError: nothing was changed.
         """
-        with self._store.transaction() as transaction:
+        with self._store.transaction(dry_run=dry_run) as transaction:
             ids = sorted(transaction.flows()) if flow_ids is None else list(dict.fromkeys(flow_ids))
             unknown = [flow_id for flow_id in ids if transaction.get(flow_id) is None]
             if unknown:
                 raise InvalidError(
                     [Fault(f"there is no flow '{clipped(name)}'", "/flow_ids") for name in unknown]
                 )
+            edits: list[Edit] = []
             for flow_id in ids:
                 present = transaction.get(flow_id)
                 assert present is not None  # noqa: S101 - checked above
@@ -151,7 +192,8 @@ class Desired:
                 record = _commanded(transaction, present, command, hard=hard, again=again)
                 if record != present:
                     transaction.put(record)
-            return ids
+                edits.append(self._edit(present, record))
+            return edits
 
 
 def _present(

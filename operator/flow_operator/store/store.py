@@ -36,7 +36,7 @@ log = structlog.get_logger("store")
 
 
 class Transaction:
-    """Changes that become durable together, or not at all."""
+    """Changes that become durable together, or not at all; in a dry run, not at all."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -123,8 +123,11 @@ class Store:
     # --- writing -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Transaction]:
+    def transaction(self, *, dry_run: bool = False) -> Iterator[Transaction]:
         """Change records; what is raised inside changes nothing.
+
+        Args:
+            dry_run: whether the changes are only seen inside, and dropped in the end.
 
         Raises:
             StorageError: the changes could not be made durable; nothing was changed.
@@ -132,6 +135,8 @@ class Store:
         with self._writing:
             transaction = Transaction(self)
             yield transaction
+            if dry_run:
+                return
             self._commit(list(transaction.changes.values()))
         if transaction.changes:
             for listener in self._listeners:
