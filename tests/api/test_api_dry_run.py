@@ -88,7 +88,7 @@ def test_it_tells_of_each_flow_and_writes_nothing(
     assert told == []
 
 
-@pytest.mark.parametrize("value", ["all", "None", "true", "", "All&dryRun=no"])
+@pytest.mark.parametrize("value", ["all", "None", "true", "", "All&dryRun=no", "no&dryRun=All"])
 @pytest.mark.parametrize("name", EDITS)
 def test_any_other_value_is_refused(demo: Any, name: str, value: str) -> None:
     """It might be taken for a dry run by who sent it, so nothing is done."""
