@@ -23,6 +23,7 @@ def test_a_running_flow_is_ready_and_settled():
         "Reconciling": "False",
         "Stalled": "False",
         "Backpressured": "False",
+        "PipeUnheld": "False",
     }
     assert (status.replicas, status.ready_replicas) == (2, 2)
     assert [(step.name, step.replica, step.state) for step in status.steps] == [
