@@ -8,7 +8,7 @@ import pytest
 
 from flow_operator.errors import InvalidError
 from flow_operator.manifest import Document, load_manifest
-from support import make_document
+from support import make_document, make_manifest
 
 PROBE = {"tcpSocket": {"port": 80}}
 
