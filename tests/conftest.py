@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     skip = pytest.mark.skip(reason="a long run; --soak includes it")
     for item in items:
-        if "soak" in item.keywords:
+        if item.get_closest_marker("soak"):
             item.add_marker(skip)
 
 
