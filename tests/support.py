@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from flow_operator.manifest import Document, Manifest, load_manifest
-from flow_operator.runners.procfs import environment, read_proc
+from flow_operator.runners.procfs import environment, identity, read_proc
 
 T = TypeVar("T")
 
@@ -107,6 +108,16 @@ def processes_of(data: Path) -> list[int]:
             if proc is not None and proc.state not in "ZX":
                 found.append(proc.pid)
     return sorted(found)
+
+
+def steps_of(data: Path) -> Counter[tuple[str, int, str]]:
+    """How many processes lead each (flow, replica, step) of a data directory; one is right."""
+    found: Counter[tuple[str, int, str]] = Counter()
+    for pid in processes_of(data):
+        proc, who = read_proc(pid), identity(pid, str(data))
+        if proc is not None and who is not None and proc.pid == proc.sid:
+            found[who.flow_id, who.replica, who.step] += 1
+    return found
 
 
 def alive(pid: int) -> bool:

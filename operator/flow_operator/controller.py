@@ -17,6 +17,10 @@ from flow_operator.workqueue import WorkQueue
 
 WORKERS = 4
 
+FEW = 16
+"""Flows in one change that are looked at before all others: somebody waits for them. A change of
+more is a storm of its own."""
+
 log = structlog.get_logger("controller")
 
 
@@ -93,8 +97,10 @@ class Controller:
         )
 
     def _changed(self, flow_ids: Iterable[str]) -> None:
-        for flow_id in flow_ids:
-            self._queue.add(flow_id)
+        changed = list(flow_ids)
+        add = self._queue.hurry if len(changed) <= FEW else self._queue.add
+        for flow_id in changed:
+            add(flow_id)
             for dependent in self._store.dependents(flow_id):
                 self._queue.add(dependent)
 
@@ -111,7 +117,12 @@ class Controller:
             try:
                 self._look(flow_id)
             finally:
-                self._queue.done(flow_id)
+                self._queue.done(flow_id, calm=self._calm(flow_id))
+
+    def _calm(self, flow_id: str) -> bool:
+        """Whether nothing more will happen to a flow by itself."""
+        status = self._board.get(flow_id)
+        return status is None or status.settled
 
     def _look(self, flow_id: str) -> None:
         try:

@@ -6,6 +6,10 @@ Keys, never events. Its contract, as in client-go:
 - a key is handed to one worker at a time;
 - a key that is added while a worker has it is handed out once more after :meth:`done`;
 - :meth:`add_after` adds later; of several times for one key the earliest counts.
+
+And one thing more: a key that somebody waits for is in a *hurry*. It overtakes the others, however
+many they are, each time it is added until its worker finds it *calm*. One turn in
+:data:`SHARE` is the others' all the same, so that neither lane starves the other.
 """
 
 from __future__ import annotations
@@ -16,6 +20,9 @@ from collections import deque
 
 from flow_operator.clock import Clock
 
+SHARE = 4
+"""Of so many turns one is that of the keys that are in no hurry."""
+
 
 class WorkQueue:
     """A queue of flow ids for several workers."""
@@ -24,6 +31,9 @@ class WorkQueue:
         self._clock = clock
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
+        self._first: deque[str] = deque()
+        self._hurried: set[str] = set()
+        self._turns = 0
         self._dirty: set[str] = set()
         self._processing: set[str] = set()
         self._later: list[tuple[float, str]] = []
@@ -35,13 +45,24 @@ class WorkQueue:
         with self._changed:
             self._add(key)
 
+    def hurry(self, key: str) -> None:
+        """Add a key that somebody waits for."""
+        with self._changed:
+            if key in self._dirty and key not in self._hurried and key not in self._processing:
+                self._first.append(key)  # Where it stood it is passed over.
+            self._hurried.add(key)
+            self._add(key)
+
     def _add(self, key: str) -> None:
         if key in self._dirty or self._closed:
             return
         self._dirty.add(key)
         if key not in self._processing:
-            self._ready.append(key)
-            self._changed.notify()
+            self._line_up(key)
+
+    def _line_up(self, key: str) -> None:
+        (self._first if key in self._hurried else self._ready).append(key)
+        self._changed.notify()
 
     def add_after(self, key: str, delay: float) -> None:
         """Have a key handed out in ``delay`` seconds, unless it is due earlier anyway."""
@@ -61,8 +82,8 @@ class WorkQueue:
         with self._changed:
             while not self._closed:
                 delay = self._promote()
-                if self._ready:
-                    key = self._ready.popleft()
+                key = self._next()
+                if key is not None:
                     self._dirty.discard(key)
                     self._processing.add(key)
                     if delay is not None:
@@ -70,6 +91,18 @@ class WorkQueue:
                     return key
                 self._changed.wait(delay)
             return None
+
+    def _next(self) -> str | None:
+        """Take a key from the lane whose turn it is, or from the other one."""
+        self._turns += 1
+        lanes = [self._first, self._ready]
+        for lane in reversed(lanes) if self._turns % SHARE == 0 else lanes:
+            while lane:
+                key = lane.popleft()
+                # Unless it has changed lanes, and was handed out from there.
+                if key in self._dirty and key not in self._processing:
+                    return key
+        return None
 
     def _promote(self) -> float | None:
         """Add what is due; returns seconds until the next is."""
@@ -86,17 +119,18 @@ class WorkQueue:
                 return moment - now
         return None
 
-    def done(self, key: str) -> None:
-        """Give a key back."""
+    def done(self, key: str, *, calm: bool = False) -> None:
+        """Give a key back; ``calm`` when nobody waits for it, unless it was added meanwhile."""
         with self._changed:
             self._processing.discard(key)
             if key in self._dirty:
-                self._ready.append(key)
-                self._changed.notify()
+                self._line_up(key)
+            elif calm:
+                self._hurried.discard(key)
 
     def __len__(self) -> int:
         """How many keys wait to be handed out now."""
-        return len(self._ready)
+        return len(self._dirty - self._processing)
 
     def close(self) -> None:
         """Hand out nothing any more; workers get None."""

@@ -10,7 +10,7 @@ import pytest
 
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
-from flow_operator.controller import Controller
+from flow_operator.controller import FEW, WORKERS, Controller
 from flow_operator.gauges import Gauges
 from flow_operator.memory import decode_memory
 from flow_operator.model.status import FlowStatus
@@ -316,3 +316,26 @@ def test_a_launch_is_in_the_file_before_it_is_made(loop: Loop, root: Path) -> No
     loop.create("a", "forever")
     loop.reach("a", "running")
     assert found == [True]
+
+
+def test_a_change_of_few_flows_overtakes_one_of_many(loop: Loop) -> None:
+    """Whoever commands one flow need not wait until a thousand others were looked at."""
+    order: list[str] = []
+    going = threading.Event()
+    launch = loop.runner.launch
+
+    def gated(wanted: Launch) -> None:
+        assert going.wait(10)
+        order.append(wanted.flow.flow_id)
+        launch(wanted)
+
+    loop.runner.launch = gated
+    crowd = [make_manifest(f"crowd-{number}", "forever") for number in range(5 * FEW)]
+    loop.desired.create(crowd)
+    eventually(lambda: _assert(len(loop.queue) == len(crowd) - WORKERS))
+    loop.create("single", "forever")
+    going.set()
+    eventually(lambda: _assert(len(order) == len(crowd) + 1))
+    assert order.index("single") <= 3 * WORKERS
+    for manifest in crowd:
+        loop.reach(manifest.flow.flow_id, "running")

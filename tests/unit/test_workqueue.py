@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from flow_operator.clock import SystemClock
-from flow_operator.workqueue import WorkQueue
+from flow_operator.workqueue import SHARE, WorkQueue
 from support import FakeClock, eventually
 
 
@@ -124,6 +124,54 @@ def test_keys_fall_due_in_the_order_of_their_moments(queue, clock):
     assert _drained(queue) == ["a", "b", "c"]
 
 
+def _taken(queue: WorkQueue, count: int) -> list[str]:
+    """What is handed out next; nothing is given back."""
+    return [queue.get() for _ in range(count)]
+
+
+def test_a_key_in_a_hurry_overtakes_all_others(queue):
+    """Also if it waited already; and it is handed out once."""
+    for key in "abcd":
+        queue.add(key)
+    queue.hurry("d")
+    queue.hurry("e")
+    assert len(queue) == 5
+    assert _taken(queue, 2) == ["d", "e"]
+    assert sorted(_taken(queue, 3)) == ["a", "b", "c"]
+    assert len(queue) == 0
+
+
+def test_a_key_stays_in_its_hurry_until_it_is_found_calm(queue):
+    """What follows from a command is as urgent as the command."""
+    queue.hurry("a")
+    assert queue.get() == "a"
+    queue.done("a")
+    for key in "bca":
+        queue.add(key)
+    assert queue.get() == "a"
+    queue.done("a", calm=True)
+    queue.add("a")
+    assert _taken(queue, 3) == ["b", "c", "a"]
+
+
+def test_a_hurry_that_comes_while_a_worker_has_the_key_is_not_lost(queue):
+    """The worker may not have seen what it is about."""
+    queue.add("a")
+    assert queue.get() == "a"
+    queue.add("b")
+    queue.hurry("a")
+    queue.done("a", calm=True)
+    assert _taken(queue, 2) == ["a", "b"]
+
+
+def test_keys_in_a_hurry_leave_the_others_their_share(queue):
+    """However many are in a hurry, and however often they come back."""
+    queue.add("patient")
+    for number in range(100):
+        queue.hurry(f"hurried-{number}")
+    assert "patient" in _taken(queue, SHARE)
+
+
 def test_closing_wakes_every_worker(queue):
     """They get None, now and from then on."""
     got = []
@@ -171,15 +219,17 @@ def test_one_worker_at_a_time_has_a_key_and_no_wish_is_lost():
             with lock:
                 looked[key] = max(looked[key], seen)
                 held[key] -= 1
-            queue.done(key)
+            queue.done(key, calm=bool(seen % 2))
 
     def ask() -> None:
         for n in range(2000):
             key = keys[n % len(keys)]
             with lock:
                 wanted[key] += 1
-            if n % 3:
+            if n % 3 == 1:
                 queue.add(key)
+            elif n % 3:
+                queue.hurry(key)
             else:
                 queue.add_after(key, 0.0001)
 
