@@ -161,6 +161,9 @@ def test_a_hurry_that_comes_while_a_worker_has_the_key_is_not_lost(queue):
     queue.add("b")
     queue.hurry("a")
     queue.done("a", calm=True)
+    assert queue.get() == "a"
+    queue.done("a")
+    queue.add("a")
     assert _taken(queue, 2) == ["a", "b"]
 
 
