@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -30,7 +31,8 @@ class Board:
         self._clock = clock
         self._statuses: dict[str, FlowStatus] = {}
         self._source_errors: dict[str, str] = {}
-        self._events: dict[str, deque[Event]] = {}
+        self._events: dict[str, deque[tuple[int, Event]]] = {}
+        self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
         self._source_listeners: list[Listener] = []
@@ -101,15 +103,16 @@ class Board:
         kind: Literal["Normal", "Warning"] = "Warning" if warning else "Normal"
         with self._changed:
             events = self._events.setdefault(flow_id, deque(maxlen=EVENTS_PER_FLOW))
-            last = events[-1] if events else None
+            last = events[-1][1] if events else None
+            event = Event(flow_id, kind, reason, message, at, at)
             if last and (last.reason, last.message) == (reason, message):
-                events[-1] = replace(last, at=at, count=last.count + 1)
-            else:
-                events.append(Event(flow_id, kind, reason, message, at, at))
+                events.pop()
+                event = replace(last, at=at, count=last.count + 1)
+            events.append((next(self._numbers), event))
 
     def events(self, flow_ids: Iterable[str] | None = None) -> list[Event]:
-        """Events, oldest first; of all flows if none are named."""
+        """Events, oldest first, whatever the wall clock said; of all flows if none are named."""
         with self._changed:
             wanted = self._events if flow_ids is None else flow_ids
-            found = [event for flow_id in wanted for event in self._events.get(flow_id, ())]
-        return sorted(found, key=lambda event: event.at)
+            found = [entry for flow_id in wanted for entry in self._events.get(flow_id, ())]
+        return [event for _, event in sorted(found, key=lambda entry: entry[0])]

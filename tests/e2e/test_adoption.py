@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from support import Flowd, alive, always_for, eventually, make_document, processes_of
+from flow_operator.memory import Stopping, decode_memory
+from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
 
 FLOWS = 20
 ROUNDS = 20
@@ -39,6 +40,29 @@ def test_twenty_kills_with_twenty_flows_keep_every_process(flowd: Flowd) -> None
     assert processes_of(flowd.data) == []
 
 
+def test_a_stream_has_no_gap_while_the_operator_is_killed_again_and_again(flowd: Flowd) -> None:
+    """Ten kills under a stream of numbered lines: same pids, and the sink holds each number."""
+    steps = (program("count"), program("copy"), program("store"))
+    flowd.create(make_document("stream", *steps))
+    flowd.await_status("stream", "running")
+    pids = flowd.pids("stream")
+    path = flowd.work("stream") / "stored"
+    for _ in range(10):
+        size = path.stat().st_size if path.exists() else 0
+        flowd.kill()
+        eventually(lambda size=size: _assert(path.stat().st_size > size))  # with no operator there
+        flowd.start()
+        flowd.await_status("stream", "running")
+        assert flowd.pids("stream") == pids
+    assert flowd.command("stop", "stream") == {"stream": "stopped"}
+    count, outcome = (flowd.work("stream") / "emitted").read_text().split(maxsplit=1)
+    assert outcome.strip() == "well"
+    with path.open() as file:
+        assert all(int(line) == number for number, line in enumerate(file))
+    with path.open("rb") as file:
+        assert sum(1 for _ in file) == int(count)
+
+
 def test_kills_while_flows_are_being_started_make_no_duplicate(flowd: Flowd) -> None:
     """The intent is written before the start: a kill in between leaves one copy or none."""
     for number in range(10):
@@ -62,6 +86,43 @@ def test_kill_during_a_drain_is_carried_on(flowd: Flowd) -> None:
     flowd.kill()
     flowd.start()
     flowd.await_status("slow", "stopped")
+    assert processes_of(flowd.data) == []
+
+
+def test_a_stop_keeps_its_deadline_over_kills(flowd: Flowd) -> None:
+    """What will not end is killed when it would have been, and told as Forced."""
+    flowd.create(make_document("deaf", "trap '' TERM; while :; do sleep 0.05; done"))
+    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 2))  # its loop: the trap is set
+
+    def stopping() -> Stopping:
+        memory = decode_memory((flowd.data / "runs" / "deaf.json").read_bytes())
+        stop = memory.runs[0].stop
+        assert stop is not None
+        assert stop.signalled
+        return stop
+
+    document = make_document("deaf", flowd.client.get("/flows/deaf").json()["spec"]["steps"][0])
+    document["spec"]["stop"] = {"timeout": "1s"}
+    assert flowd.client.put("/flows/deaf", json=document).status_code == 200
+    flowd.command("stop", "deaf", timeout=0)
+    drain = eventually(stopping)
+    flowd.kill()
+    flowd.start()
+    flowd.await_status("deaf", "stopping")
+    assert stopping() == drain or stopping().stage == "term"
+
+    def terminating() -> Stopping:
+        assert stopping().stage == "term"
+        return stopping()
+
+    term = eventually(terminating)
+    assert term.begun == drain.begun
+    flowd.kill()
+    flowd.start()
+    flowd.await_status("deaf", "stopping")
+    assert stopping() == term or stopping().stage == "kill"
+    conditions = flowd.await_status("deaf", "stopped")["conditions"]
+    assert [c["reason"] for c in conditions if c["type"] == "Ready"] == ["Forced"]
     assert processes_of(flowd.data) == []
 
 

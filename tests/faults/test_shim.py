@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -321,11 +322,45 @@ def test_a_fork_that_fails_is_told_and_tried_again(make_flowd: Make) -> None:
             return waiting
 
         waiting = eventually(told)
-        assert "limit of processes" in flowd.status(waiting[0])["message"]
+        status = flowd.status(waiting[0])
+        assert "limit of processes" in status["message"]
+        [ready] = [each for each in status["conditions"] if each["type"] == "Ready"]
+        assert (ready["status"], ready["reason"]) == ("False", "BackOff")
+        assert "limit of processes" in ready["message"]
         (group / "pids.max").write_text("max")
         for name in names:
             flowd.await_status(name, "running")
         flowd.command("stop", type=1)
+
+
+BURIES = """
+import os, sys
+from flow_operator.shim.runs import Run
+
+sys.stdin.readline()
+spec = {"argv": ["true"], "cwd": "/", "env": {}, "nofile": 64, "log": "/dev/null", "limits": {}}
+buried = []
+first, second = (Run(name, {"flow": name, "replica": 0}, 1) for name in "ab")
+assert first.launch(0, 1, spec, dict(os.environ), None, lambda: None)
+[dead] = [step.pid for step in first.steps]
+os.waitid(os.P_PID, dead, os.WEXITED | os.WNOWAIT)
+second.launch(0, 1, spec, dict(os.environ), None, lambda: buried.append(os.waitpid(dead, 0)[0]))
+print(second.steps[0].exit, second.steps[0].pid > 0, buried == [dead])
+"""
+
+
+def test_the_dead_are_buried_before_a_fork_counts_as_failed() -> None:
+    """One that has ended and was not reaped takes the last place; its successor gets it."""
+    shim = subprocess.Popen(
+        [sys.executable, "-c", BURIES], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    try:
+        with _at_most(2, shim.pid):
+            told, _ = shim.communicate("go\n", timeout=20)
+        assert told.strip() == "None True True"
+    finally:
+        shim.kill()
+        shim.wait()
 
 
 def _assert(condition: bool) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 
+from flow_operator.runners.procfs import identity, read_proc
 from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
 
 DEAF = "trap '' TERM; while :; do sleep 0.05; done"
@@ -41,27 +43,53 @@ def test_a_drain_that_never_ends_is_terminated(flowd: Flowd) -> None:
     flowd.await_status("endless", "running")
     assert flowd.command("stop", "endless") == {"endless": "stopped"}
     assert ready_reason(flowd, "endless") == "DrainTimedOut"
+    assert event_reasons(flowd, "endless").count("DrainTimedOut") == 2  # as it was, and how it ended
+    assert "Forced" not in event_reasons(flowd, "endless")
     assert processes_of(flowd.data) == []
 
 
+DEAF_CHILD = f'sh -c "{DEAF}"'
+LEFT_BEHIND = {
+    "same-group": f"{DEAF_CHILD} & exec sleep 1000",
+    "own-session": f"setsid {DEAF_CHILD} & exec sleep 1000",
+    "double-fork": f"(setsid {DEAF_CHILD} &) & exec sleep 1000",
+}
+
+
 def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
-    """The leader has ended, what it left is named until it is gone."""
-    escaped = "setsid sh -c \"trap '' TERM; while :; do sleep 0.05; done\" & exec sleep 1000"
-    flowd.create(make_document("escape", escaped, stop={"timeout": "1s"}))
-    flowd.await_status("escape", "running")
-    # The leader, and the escaped shell with the first child of its loop: its trap is set.
-    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 3))
-    [leader] = flowd.pids("escape")
-    assert flowd.command("stop", "escape", timeout=0) != {"escape": "stopped"}
-    eventually(lambda: _assert(not alive(leader)))
+    """The leader has ended; what it left is named by its pid until it is gone."""
+    flowd.create(
+        *(make_document(name, text, stop={"timeout": "1s"}) for name, text in LEFT_BEHIND.items())
+    )
+    leaders = {name: flowd.await_status(name, "running")["steps"][0]["pid"] for name in LEFT_BEHIND}
 
-    def named() -> None:
-        status = flowd.status("escape")
+    def deaf_ones() -> dict[str, int]:
+        """The deaf shell of each flow; the first child of its loop is there: its trap is set."""
+        procs = [read_proc(pid) for pid in processes_of(flowd.data)]
+        parents = {proc.ppid for proc in procs if proc is not None}
+        homes = {pid: identity(pid, str(flowd.data)) for pid in parents}
+        found = {who.flow_id: pid for pid, who in homes.items() if who and pid not in leaders.values()}
+        assert found.keys() == LEFT_BEHIND.keys()
+        return found
+
+    deaf = eventually(deaf_ones)
+    assert set(flowd.command("stop", timeout=0).values()) <= {"stopping", "running"}
+    for pid in leaders.values():
+        eventually(lambda pid=pid: _assert(not alive(pid)))
+
+    def named(name: str) -> None:
+        status = flowd.status(name)
         assert status["status"] == "stopping"
-        assert "still there: " in status["message"]
+        told = status["message"].split("still there: ")[1].split(" (")[0]
+        assert str(deaf[name]) in told.split(", ")
+        assert alive(deaf[name])
 
-    eventually(named)
-    flowd.await_status("escape", "stopped")
+    for name in LEFT_BEHIND:
+        eventually(lambda name=name: named(name))
+    for name in LEFT_BEHIND:
+        flowd.await_status(name, "stopped")
+        assert not alive(deaf[name])
+        assert ready_reason(flowd, name) == "Forced"
     assert processes_of(flowd.data) == []
 
 
@@ -82,6 +110,7 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     stored = (flowd.work("full") / "stored").read_text().splitlines()
     assert stored == [str(n) for n in range(emitted)]
     assert ready_reason(flowd, "full") == "Drained"
+    assert event_reasons(flowd, "full")[-1] == "Drained"
 
 
 def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) -> None:
@@ -153,4 +182,36 @@ def test_a_flow_that_cannot_be_read_does_not_hold_up_the_end(flowd: Flowd) -> No
     assert flowd.await_status("bad", "unknown")["message"].startswith("StoreError")
     assert len(processes_of(flowd.data)) == 1
     assert flowd.end(within=20) == 0
+    assert processes_of(flowd.data) == []
+
+
+def test_the_operators_end_stops_dependents_before_what_they_depend_on(
+    make_flowd: Callable[..., Flowd],
+) -> None:
+    """Each is told to end only when the ones that need it are gone."""
+    slow = "read up _ </proc/uptime; echo {} $up >>$FLOW_DATA/times"
+    script = (
+        f"end() {{ {slow.format('told')}; sleep 0.3; {slow.format('ended')}; exit 0; }}; "
+        "trap end TERM; touch $FLOW_DATA/ready; while :; do sleep 0.02; done"
+    )
+    flowd = make_flowd().start()
+    needs = {"store": [], "middle": ["store"], "web": ["middle"], "side": ["store"]}
+    flowd.create(
+        *(
+            make_document(name, script, dependsOn=[{"name": other} for other in others])
+            for name, others in needs.items()
+        )
+    )
+    for name in needs:
+        flowd.await_status(name, "running")
+        eventually(lambda name=name: _assert((flowd.work(name) / "ready").exists()))
+    assert flowd.end() == 0
+
+    def moments(name: str) -> dict[str, float]:
+        lines = (flowd.work(name) / "times").read_text().splitlines()
+        return {word: float(moment) for word, moment in map(str.split, lines)}
+
+    for name, others in needs.items():
+        for other in others:
+            assert moments(name)["ended"] <= moments(other)["told"], (name, other)
     assert processes_of(flowd.data) == []

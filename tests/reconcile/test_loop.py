@@ -21,7 +21,7 @@ from flow_operator.runners.fake import FakeRunner, FakeWorld
 from flow_operator.settings import Layout
 from flow_operator.store import Desired, Memories, Store
 from flow_operator.workqueue import WorkQueue
-from support import FakeClock, eventually, make_manifest
+from support import FakeClock, always_for, eventually, make_manifest
 
 
 class Loop:
@@ -219,6 +219,74 @@ def test_wall_clock_jumps_change_nothing(root: Path, world: FakeWorld) -> None:
         loop.reach("b", "backoff")
     finally:
         loop.close()
+
+
+class Jumping(SystemClock):
+    """A wall clock that goes a year forth or back each time it is read."""
+
+    def __init__(self) -> None:
+        self._reads = 0
+
+    def wall(self) -> float:
+        self._reads += 1
+        return super().wall() + (-1) ** self._reads * 365 * 86400
+
+
+def test_no_wait_is_measured_by_the_wall_clock(root: Path) -> None:
+    """Probes, backoff, deadlines and silence keep their time while it jumps all the time."""
+    world = FakeWorld(Jumping())
+    loop = Loop(root, world, world.clock).start()
+    check = {"exec": {"command": ["true"]}, "period": "5ms"}
+    probed = {"name": "s0", "script": "forever", "livenessProbe": check, "readinessProbe": check}
+    try:
+        loop.create("probed", probed, progress={"silenceTimeout": "1h", "action": "Restart"})
+        loop.create("fails", "exit 1", restart={"backoff": {"initial": "1h", "max": "2h"}})
+        loop.create("soon", "exit 1", restart={"backoff": {"initial": "20ms", "max": "20ms"}})
+        loop.create("stops", "trap '' TERM; forever", stop={"timeout": "500ms"})
+        loop.create("patient", "trap '' TERM; forever", stop={"timeout": "1h"})
+        for name in ("probed", "stops", "patient"):
+            loop.reach(name, "running")
+        loop.desired.command("stop", ["stops", "patient"])
+
+        def timed_out(name: str) -> bool:
+            return "DrainTimedOut" in {event.reason for event in loop.board.events([name])}
+
+        always_for(0.3, lambda: _assert(not timed_out("stops")))
+        eventually(lambda: _assert(timed_out("stops")))
+        eventually(lambda: _assert(loop.status("soon").restarts > 5))
+        before = _successes(loop)
+        eventually(lambda: _assert(_successes(loop) > before + 5))
+        for _ in range(4):
+            loop.gauges.look()
+        always_for(0.1, lambda: _assert(loop.status("probed").condition("Ready").status == "True"))
+        assert (loop.status("probed").restarts, loop.status("fails").restarts) == (0, 1)
+        assert not timed_out("patient")
+    finally:
+        loop.close()
+
+
+def _successes(loop: Loop) -> int:
+    [probes] = loop.prober.results("probed").values()
+    return min(probe.successes for probe in probes)
+
+
+def test_records_of_another_boot_are_never_handed_to_a_runner(
+    root: Path, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has those pids now is a stranger: nothing is adopted by them."""
+    first = Loop(root, world, FakeClock()).start()
+    first.create("a", "forever", replicas=2)
+    first.reach("a", "running")
+    first.close()
+    handed: list[list[str]] = []
+    for boot, count in (("boot", 2), ("next boot", 0)):
+        second = Loop(root, world, FakeClock(monotonic=1.0), boot=boot)
+        monkeypatch.setattr(
+            second.runner, "recover", lambda handles: handed.append([h.run for h in handles])
+        )
+        second.controller.take_back()
+        second.close()
+        assert len(handed.pop()) == count
 
 
 def test_another_operator_goes_on_where_the_first_was_killed(root: Path, world: FakeWorld) -> None:

@@ -48,6 +48,17 @@ def test_all_statuses_are_a_copy(board):
     assert set(board.all()) == {"a", "b"}
 
 
+def test_events_keep_their_order_when_the_wall_clock_jumps(board, clock):
+    """Oldest first is the order in which they came, a repeated one's by its last time."""
+    for name, reason, jump in (("a", "first", -1e8), ("b", "second", 2e8), ("a", "third", -1e8)):
+        board.record(name, reason, "m")
+        clock.wall_now += jump
+    assert [event.reason for event in board.events()] == ["first", "second", "third"]
+    board.record("b", "second", "m")
+    assert [event.reason for event in board.events()] == ["first", "third", "second"]
+    assert [event.reason for event in board.events(["a"])] == ["first", "third"]
+
+
 def test_a_flow_that_is_gone_leaves_nothing(board):
     """Neither status nor events; listeners hear of it once."""
     heard: list[str] = []
