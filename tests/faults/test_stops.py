@@ -43,7 +43,8 @@ def test_a_drain_that_never_ends_is_terminated(flowd: Flowd) -> None:
     flowd.await_status("endless", "running")
     assert flowd.command("stop", "endless") == {"endless": "stopped"}
     assert ready_reason(flowd, "endless") == "DrainTimedOut"
-    assert event_reasons(flowd, "endless").count("DrainTimedOut") == 2  # as it was, and how it ended
+    # Once when it was so, and once as the outcome.
+    assert event_reasons(flowd, "endless").count("DrainTimedOut") == 2
     assert "Forced" not in event_reasons(flowd, "endless")
     assert processes_of(flowd.data) == []
 
@@ -67,8 +68,8 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
         """The deaf shell of each flow; the first child of its loop is there: its trap is set."""
         procs = [read_proc(pid) for pid in processes_of(flowd.data)]
         parents = {proc.ppid for proc in procs if proc is not None}
-        homes = {pid: identity(pid, str(flowd.data)) for pid in parents}
-        found = {who.flow_id: pid for pid, who in homes.items() if who and pid not in leaders.values()}
+        homes = {pid: identity(pid, str(flowd.data)) for pid in parents - set(leaders.values())}
+        found = {who.flow_id: pid for pid, who in homes.items() if who is not None}
         assert found.keys() == LEFT_BEHIND.keys()
         return found
 
