@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -112,6 +114,30 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     assert stored == [str(n) for n in range(emitted)]
     assert ready_reason(flowd, "full") == "Drained"
     assert event_reasons(flowd, "full")[-1] == "Drained"
+
+
+def test_a_paused_flow_is_not_stopped_while_a_child_of_a_dead_step_is_held(flowd: Flowd) -> None:
+    """The child is named, also by the next operator and shim, and goes with the stop."""
+    flowd.create(make_document("orphaned", "sleep 1000; exit 1"))
+    eventually(lambda: _assert(len(processes_of(flowd.data)) == 2))
+    [leader] = flowd.pids("orphaned")
+    assert flowd.command("pause", "orphaned") == {"orphaned": "paused"}
+    os.kill(leader, signal.SIGKILL)
+
+    def told() -> None:
+        status = flowd.status("orphaned")
+        [child] = processes_of(flowd.data)
+        assert child != leader
+        assert status["status"] == "paused"
+        assert f"stopped where they are: {child}" in status["message"]
+
+    eventually(told)
+    for shim in (False, True):
+        flowd.strike(operator=True, shim=shim)
+        flowd.start()
+        eventually(told)
+    assert flowd.command("stop", "orphaned", type=1) == {"orphaned": "stopped"}
+    assert processes_of(flowd.data) == []
 
 
 def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) -> None:

@@ -578,3 +578,17 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
 
 def _assert(condition: bool) -> None:
     assert condition
+
+    def test_a_group_outlives_its_shim_also_without_a_step(self, runner: Runner) -> None:
+        """What has outlived every step, and the shim too, is found by the group, and killed."""
+        self.run(runner, "env -i setsid sleep 1000 & exec sleep 1000")
+        eventually(lambda: _assert(len(self.members(runner)) == 2))
+        group, [view] = self.group(runner), self.one(runner).steps
+        os.kill(view.pid, signal.SIGKILL)
+        self.await_exit(runner)
+        [left] = self.members(runner)
+        self.replace_shim()
+        eventually(lambda: _assert(self.group(runner) == group))
+        runner.sweep("r1", "SIGKILL")
+        self.await_gone(runner, "r1")
+        assert not alive(left)

@@ -41,7 +41,7 @@ def test_a_shim_adopts_only_what_started_when_it_should_have(
     assert proc is not None
     run = Run("r", {"flow": "a", "replica": 0}, 1)
     known = {"attempt": 1, "ended": False, "exit": None, "pid": proc.pid, "start": proc.start + off}
-    run.adopt([known])
+    run.adopt([known], None)
     [state] = run.state()["steps"]
     assert bool(state["pid"]) == (off == 0)
     run.signal([0], signal.SIGKILL)

@@ -106,14 +106,22 @@ def _phase(  # noqa: PLR0911 - one per phase
     shown = [instances.get(run.run) for run in runs]
     if any(instance is None for instance in shown):
         return _Told("starting", "Starting", "not every instance has been started yet")
-    if want.state == "paused" and not any(instance and instance.alive for instance in shown):
-        return _Told("stopped", "Paused", "it had exited before it was paused; resume starts it")
     if all(instance is not None and instance.frozen for instance in shown):
-        return _Told("paused", "Paused", "every process is stopped where it is")
+        return _frozen(want, [instance for instance in shown if instance is not None])
     waiting = _waiting_step(runs, instances)
     if waiting is not None:
         return waiting
     return _missing(want, memory) or _running(want, seen, runs)
+
+
+def _frozen(want: Want, instances: list[Instance]) -> _Told:
+    if want.state != "paused" or any(instance.alive for instance in instances):
+        return _Told("paused", "Paused", "every process is stopped where it is")
+    exited = "it had exited before it was paused; resume starts it"
+    left = ", ".join(str(pid) for instance in instances for pid in instance.survivors)
+    if left:
+        return _Told("paused", "Paused", f"{exited}; stopped where they are: {left}")
+    return _Told("stopped", "Paused", exited)
 
 
 def _running(want: Want, seen: Seen, runs: list[RunMemory]) -> _Told:

@@ -91,6 +91,13 @@ def _still_held(procs: list[Proc], job: Job) -> list[Proc]:
     return held
 
 
+def _left_behind(procs: list[Proc], job: Job) -> tuple[int, ...]:
+    """All of a run, if no step of it lives."""
+    if any(job.leaders.get(proc.pid) == proc.start for proc in procs):
+        return ()
+    return tuple(sorted(proc.pid for proc in procs))
+
+
 Done = Callable[[str, Kind], None]
 Seen = Callable[[str, tuple[int, ...]], None]
 Change = Callable[[str, Literal["kill", "freeze", "thaw"]], None]
@@ -103,7 +110,8 @@ class Census:
         home: the data directory, which the environment of our processes names.
         shim_pid: tells the present shim's pid, to which orphans of its children fall.
         on_done: called when a job's end was seen.
-        on_survivors: called when the processes that a sweep finds have changed.
+        on_survivors: called when the processes that a sweep finds have changed, and with those that
+            have outlived every step when a run was seen frozen.
         change: kills, freezes or thaws the cgroup of a run.
     """
 
@@ -207,7 +215,10 @@ class Census:
             case "sweep":
                 return self._sweep(run, job, mine)
             case "freeze":
-                return self._hold(run, job, mine) and self._finish(run, job)
+                if not self._hold(run, job, mine):
+                    return False
+                self._on_survivors(run, _left_behind(mine, job))
+                return self._finish(run, job)
             case "thaw":
                 return self._let_go(run, job, mine) and self._finish(run, job)
 

@@ -287,10 +287,13 @@ class ProcessRunner:
         if run is None:
             run = self._runs[name] = _Run(labels["flow"], labels["replica"])
             run.frozen = _all_stopped(state)
+            run.survivors = _left_behind(state) if run.frozen else ()
             self._by_flow.setdefault(run.flow_id, set()).add(name)
         # Also of a state that was overtaken: each attempt led a session of its own.
         run.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
         if _newer(state, run.state):
+            if _led(run.state) and not _led(state):
+                run.frozen = False  # What its steps have left behind was not looked at by itself.
             run.state = state
 
     def flow_ids(self) -> frozenset[str]:
@@ -327,15 +330,16 @@ class ProcessRunner:
                 run.gone, run.survivors = True, ()
             else:
                 run.frozen = kind == "freeze"
+                run.survivors = run.survivors if run.frozen else ()
         self._notify(run.flow_id)
 
     def _survivors_seen(self, name: str, pids: tuple[int, ...]) -> None:
         with self._lock:
             run = self._runs.get(name)
-            if run is not None:
-                run.survivors = pids
-        if run is not None:
-            self._notify(run.flow_id)
+            if run is None or run.survivors == pids:
+                return
+            run.survivors = pids
+        self._notify(run.flow_id)
 
     # --- verbs ---------------------------------------------------------------------------
 
@@ -538,6 +542,18 @@ def _all_stopped(state: dict[str, Any]) -> bool:
         return True
     procs = [read_proc(step["pid"]) for step in state["steps"] if step["pid"]]
     return bool(procs) and all(proc and proc.state in STOPPED_STATES for proc in procs)
+
+
+def _led(state: dict[str, Any]) -> bool:
+    """Whether a step of a run lives."""
+    return any(step["pid"] for step in state["steps"])
+
+
+def _left_behind(state: dict[str, Any]) -> tuple[int, ...]:
+    """What stands still in a run's group, if no step of it lives."""
+    if state["group"] is None or _led(state):
+        return ()
+    return tuple(sorted(groups.members(state["group"])))
 
 
 def _newer(state: dict[str, Any], present: dict[str, Any]) -> bool:

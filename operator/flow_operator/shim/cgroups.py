@@ -69,6 +69,11 @@ class Cgroups:
             _try_write(path, "cgroup.subtree_control", f"+{controller}")
         return path
 
+    def of(self, run: str) -> str | None:
+        """The group that an earlier shim has made for a run here; None if there is none."""
+        path = os.path.join(self.root, run)
+        return path if os.path.isdir(path) else None
+
     @contextlib.contextmanager
     def inside(self, group: str, leaf: str) -> Iterator[str]:
         """Be in a new group below a run's, so that what is spawned is born there; yields its path.

@@ -219,10 +219,14 @@ class Run:
             os.close(log)
             os.close(null)
 
-    def adopt(self, known: list[dict[str, Any]]) -> None:
-        """Take over processes that another shim started: pipes through /proc, exits by pidfd."""
+    def adopt(self, known: list[dict[str, Any]], groups: Cgroups | None) -> None:
+        """Take over processes that another shim started: pipes through /proc, exits by pidfd.
+
+        Where no step lives any more, what it left behind may still be in the group.
+        """
         places = (cgroups.group_of(process["pid"], self.run) for process in known)
-        self.group = next(filter(None, places), None)
+        left = groups.of(self.run) if groups is not None else None
+        self.group = next(filter(None, places), left)
         for index, (step, process) in enumerate(zip(self.steps, known, strict=True)):
             step.attempt = process["attempt"]
             step.log_from = process.get("log_from")

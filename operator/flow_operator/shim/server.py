@@ -230,7 +230,7 @@ class Shim:
         name, known = message["run"], message["steps"]
         if name not in self._runs:
             run = self._register(Run(name, message["labels"], len(known)))
-            run.adopt(known)
+            run.adopt(known, self._groups)
             for step in run.steps:
                 if step.pidfd >= 0:
                     self._watch_adopted(run, step)
