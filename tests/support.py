@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import httpx
 
 from flow_operator.manifest import Document, Manifest, load_manifest
-from flow_operator.runners.procfs import environment, identity, read_proc
+from flow_operator.runners.procfs import Identity, Proc, environment, identity, read_proc
 
 T = TypeVar("T")
 
@@ -110,14 +110,19 @@ def processes_of(data: Path) -> list[int]:
     return sorted(found)
 
 
+def members_of(data: Path) -> list[tuple[Proc, Identity]]:
+    """The same, each with who it was started as."""
+    found = ((read_proc(pid), identity(pid, str(data))) for pid in processes_of(data))
+    return [(proc, who) for proc, who in found if proc is not None and who is not None]
+
+
 def steps_of(data: Path) -> Counter[tuple[str, int, str]]:
     """How many processes lead each (flow, replica, step) of a data directory; one is right."""
-    found: Counter[tuple[str, int, str]] = Counter()
-    for pid in processes_of(data):
-        proc, who = read_proc(pid), identity(pid, str(data))
-        if proc is not None and who is not None and proc.pid == proc.sid:
-            found[who.flow_id, who.replica, who.step] += 1
-    return found
+    return Counter(
+        (who.flow_id, who.replica, who.step)
+        for proc, who in members_of(data)
+        if proc.pid == proc.sid
+    )
 
 
 def alive(pid: int) -> bool:
@@ -186,6 +191,14 @@ class Flowd:
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code
+
+    def strike(self, *, operator: bool, shim: bool) -> None:
+        """kill -9 of either or both, at once."""
+        pid = self.shim_pid() if shim else 0
+        if pid:
+            os.kill(pid, signal.SIGKILL)
+        if operator:
+            self.kill()
 
     def shim_pid(self) -> int:
         """The shim of this data directory; 0 if there is none."""

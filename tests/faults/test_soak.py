@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import random
-import signal
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from support import Flowd, environment, eventually, make_document, processes_of
+from support import Flowd, eventually, make_document, members_of, processes_of
 
 SCRIPT = "exec sleep 1000"
 CONVERGE = 5.0
@@ -99,12 +98,7 @@ class Writer(threading.Thread):
 
 def counted(data: Path) -> Counter[str]:
     """Living processes by flow."""
-    found: Counter[str] = Counter()
-    for pid in processes_of(data):
-        for part in environment(pid).split(b"\0"):
-            if part.startswith(b"FLOW_ID="):
-                found[part[8:].decode()] += 1
-    return found
+    return Counter(who.flow_id for _, who in members_of(data))
 
 
 def check(flowd: Flowd, writers: list[Writer]) -> None:
@@ -146,10 +140,7 @@ def rounds(flowd: Flowd, count: int) -> int:
             pause = threading.Event()
             pause.wait(random.uniform(0, 0.25))  # the random moment itself
             kill_shim, kill_operator = random.choice([(1, 0), (0, 1), (0, 1), (1, 1)])
-            if kill_shim and (shim := flowd.shim_pid()):
-                os.kill(shim, signal.SIGKILL)
-            if kill_operator:
-                flowd.kill()
+            flowd.strike(operator=bool(kill_operator), shim=bool(kill_shim))
             for writer in writers:
                 writer.pause()
             if kill_operator:
