@@ -592,3 +592,17 @@ def _assert(condition: bool) -> None:
         runner.sweep("r1", "SIGKILL")
         self.await_gone(runner, "r1")
         assert not alive(left)
+
+    def test_a_frozen_group_whose_last_member_was_killed_stands_still(self, runner: Runner) -> None:
+        """Nobody is left who could move, though the kernel no longer calls it frozen."""
+        self.run(runner, FOREVER)
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        os.kill(self.one(runner).steps[0].pid, signal.SIGKILL)
+        self.await_exit(runner)
+        self.await_frozen(runner, frozen=False)
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        assert self.one(runner).survivors == ()
+        runner.thaw("r1")
+        self.await_frozen(runner, frozen=False)

@@ -230,7 +230,8 @@ class Census:
         held: frozenset[int] = frozenset()
         if job.group:
             self._change(run, "freeze")
-            if not groups.frozen(job.group):
+            # A frozen group whose last member was killed is no longer told to be frozen.
+            if not groups.frozen(job.group) and groups.populated(job.group):
                 return False
             held = groups.members(job.group)
         going = [proc for proc in _still_going(mine) if proc.pid not in held]
