@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from flow_operator.plan.decide import VERIFY_FROZEN
 from flow_operator.runners.procfs import identity, read_proc
 from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
 
@@ -131,11 +132,12 @@ def test_a_paused_flow_is_not_stopped_while_a_child_of_a_dead_step_is_held(flowd
         assert status["status"] == "paused"
         assert f"stopped where they are: {child}" in status["message"]
 
-    eventually(told)
+    # Sooner than a paused flow is looked at anyway.
+    eventually(told, within=VERIFY_FROZEN / 3)
     for shim in (False, True):
         flowd.strike(operator=True, shim=shim)
         flowd.start()
-        eventually(told)
+        eventually(told, within=VERIFY_FROZEN / 3)
     assert flowd.command("stop", "orphaned", type=1) == {"orphaned": "stopped"}
     assert processes_of(flowd.data) == []
 

@@ -230,7 +230,7 @@ class Census:
         held: frozenset[int] = frozenset()
         if job.group:
             self._change(run, "freeze")
-            # A frozen group whose last member was killed is no longer told to be frozen.
+            # Where nobody is left, a new shim may have tidied the group away.
             if not groups.frozen(job.group) and groups.populated(job.group):
                 return False
             held = groups.members(job.group)
