@@ -37,7 +37,7 @@ def test_an_adopted_step_keeps_its_group(tmp_path, monkeypatch):
     run = Run("r1", {"flow": "demo", "replica": 0, "steps": ["s0"]}, 1)
     pid = os.getpid()
     known = {"attempt": 2, "pid": pid, "start": start_time(pid), "ended": False, "exit": None}
-    run.adopt([known])
+    run.adopt([known], None)
     [step] = run.steps
     assert step.limits == {"memory": True}
     step.left("Signaled", None, signal.SIGKILL)
