@@ -111,9 +111,11 @@ def processes_of(data: Path) -> list[int]:
 
 
 def members_of(data: Path) -> list[tuple[Proc, Identity]]:
-    """The same, each with who it was started as."""
+    """The same, each with who it was started as; the checks of probes, of attempt 0, left out."""
     found = ((read_proc(pid), identity(pid, str(data))) for pid in processes_of(data))
-    return [(proc, who) for proc, who in found if proc is not None and who is not None]
+    return [
+        (proc, who) for proc, who in found if proc is not None and who is not None and who.attempt
+    ]
 
 
 def steps_of(data: Path) -> Counter[tuple[str, int, str]]:
