@@ -1,4 +1,4 @@
-"""Gauges: whether the steps that run still write, and whether the pipes between them are full.
+"""Gauges: whether the steps that run still write, and how full the pipes between them are.
 
 Only runs that need it are sampled, all that are due at a time in one go: moments are multiples of
 a period, so that a thousand flows are one wakeup. What follows is decided by the plan.
@@ -17,13 +17,23 @@ from msgspec import Struct
 
 from flow_operator.clock import Clock
 from flow_operator.errors import RunnerError
-from flow_operator.runners.base import PipeView, Runner
+from flow_operator.runners.base import PipeView, Runner, Usage
 
 PRESSURE_PERIOD = 5.0
 """Seconds between two looks at the pipes of a flow."""
 
 PRESSURE_SPELL = 10.0
 """Seconds for which a pipe must have been full at every look."""
+
+REST_PERIOD = 0.2
+"""Seconds between two looks at a flow that comes to rest because its first step has ended."""
+
+REST_SPELL = 0.75
+"""Seconds for which a step must have been at rest at every look: longer than most of what a step
+does to a record takes, shorter than the second after which many tell that they are still there."""
+
+_BUSY = 0.1
+"""Share of a CPU above which a step computes, and does not only tick along."""
 
 _SHORTEST, _LONGEST = 0.5, 30.0
 """Seconds between two looks at what a step writes; else a quarter of its timeout."""
@@ -39,11 +49,13 @@ class Watched(Struct, frozen=True):
     Attributes:
         attempts: by step; 0 for a step that has no process now.
         silence: seconds without output after which a step counts as silent; None: nobody asks.
+        drains: whether all that is to be found out is when the steps after the first are at rest.
     """
 
     run: str
     attempts: tuple[int, ...]
     silence: float | None = None
+    drains: bool = False
 
 
 class Reading(Struct, frozen=True):
@@ -53,10 +65,12 @@ class Reading(Struct, frozen=True):
         silent: (run, step index, attempt) that have written nothing for too long.
         backpressured: (run, step index) whose pipe is not emptied, with its unread bytes when
             that was found.
+        restless: by run that drains, the steps after the first that were not at rest lately.
     """
 
     silent: frozenset[tuple[str, int, int]] = frozenset()
     backpressured: Mapping[tuple[str, int], int] = {}
+    restless: Mapping[str, frozenset[int]] = {}
 
 
 class _Sample(Struct, frozen=True):
@@ -64,6 +78,7 @@ class _Sample(Struct, frozen=True):
 
     output: tuple[int, ...] | None
     pipes: tuple[PipeView, ...] | None
+    usage: tuple[Usage, ...] | None = None
 
 
 class _Silence:
@@ -135,6 +150,46 @@ class _Pressure:
         return self.high != before
 
 
+class _Rest:
+    """Whether the steps of one run still do something, but for the first, which has ended.
+
+    A step is at rest once it had nothing to read, wrote nothing and computed nothing at each look
+    for a while. One that waits for somebody else, with a record in its hands, cannot be told from
+    it.
+    """
+
+    period = REST_PERIOD
+
+    def __init__(self, watched: Watched, now: float) -> None:
+        self.watched = watched
+        self.due = _next_moment(now, self.period)
+        self.restless = frozenset(range(1, len(watched.attempts)))
+        self._looked = now
+        self._marks: dict[int, tuple[int, int]] = {}
+        self._cpu: dict[int, float] = {}
+        self._moved: dict[int, float] = {}
+
+    def take(self, sample: _Sample, now: float) -> bool:
+        """Returns whether the verdict has changed."""
+        if sample.output is None or sample.usage is None:
+            return False
+        before, elapsed = self.restless, max(now - self._looked, self.period)
+        self._looked = now
+        for index in range(1, len(self.watched.attempts)):
+            used = sample.usage[index]
+            mark = (self.watched.attempts[index], sample.output[index])
+            computed = used.cpu_seconds - self._cpu.get(index, 0.0) >= _BUSY * elapsed
+            # At the first look there is no mark: nobody knows what was before.
+            if used.in_flight_bytes or self._marks.get(index) != mark or computed:
+                self._moved[index] = now
+            self._marks[index], self._cpu[index] = mark, used.cpu_seconds
+        self.restless = frozenset(i for i, at in self._moved.items() if now - at < REST_SPELL)
+        return self.restless != before
+
+
+_Gauge = _Silence | _Pressure | _Rest
+
+
 @dataclass(slots=True)
 class _Run:
     """The gauges of one run."""
@@ -143,17 +198,25 @@ class _Run:
     steps: int
     silence: _Silence | None = None
     pressure: _Pressure | None = None
+    rest: _Rest | None = None
 
-    def due(self, now: float) -> list[_Silence | _Pressure]:
+    def due(self, now: float) -> list[_Gauge]:
         """Those that are due."""
         return [gauge for gauge in self.gauges() if gauge.due <= now]
 
-    def gauges(self) -> list[_Silence | _Pressure]:
+    def gauges(self) -> list[_Gauge]:
         """Those that it has."""
-        return [gauge for gauge in (self.silence, self.pressure) if gauge is not None]
+        listed = (self.silence, self.pressure, self.rest)
+        return [gauge for gauge in listed if gauge is not None]
 
     def follow(self, watched: Watched, now: float) -> None:
         """Have the gauges that are asked for."""
+        if watched.drains:
+            self.silence = self.pressure = None
+            self.rest = self.rest or _Rest(watched, now)
+            self.rest.watched = watched
+            return
+        self.rest = None
         limit = watched.silence
         if limit is None:
             self.silence = None
@@ -227,6 +290,7 @@ class Gauges:
     def reading(self, flow_id: str) -> Reading:
         """What the gauges of a flow show now."""
         silent: set[tuple[str, int, int]] = set()
+        restless: dict[str, frozenset[int]] = {}
         backpressured: dict[tuple[str, int], int] = {}
         with self._changed:
             for name, run in self._flows.get(flow_id, {}).items():
@@ -236,7 +300,9 @@ class Gauges:
                     backpressured |= {
                         (name, index): unread for index, unread in run.pressure.high.items()
                     }
-        return Reading(frozenset(silent), backpressured)
+                if run.rest is not None:
+                    restless[name] = run.rest.restless
+        return Reading(frozenset(silent), backpressured, restless)
 
     def look(self) -> None:
         """Sample everything that is due, and tell of the flows whose verdict has changed."""
@@ -246,15 +312,18 @@ class Gauges:
             due = {name: gauges for name, run in runs.items() if (gauges := run.due(begun))}
             for gauge in itertools.chain.from_iterable(due.values()):
                 gauge.due = _next_moment(begun, gauge.period)
-        writers = [name for name in due if runs[name].silence in due[name]]
-        piped = [name for name in due if runs[name].steps > 1]
+        draining = [name for name in due if runs[name].rest is not None]
+        writers = [name for name in due if runs[name].silence in due[name]] + draining
+        piped = [name for name in due if runs[name].steps > 1 and name not in draining]
+        flows = {runs[name].flow_id for name in draining}
         output = self._ask(lambda runner: runner.output(writers)) if writers else {}
         pipes = self._ask(lambda runner: runner.pipes(piped)) if piped else {}
+        usage = self._ask(lambda runner: runner.usage(flows)) if flows else {}
         now = self._clock.monotonic()
         changed: set[str] = set()
         with self._changed:
             for name, gauges in due.items():
-                sample = _Sample(output.get(name), pipes.get(name))
+                sample = _Sample(output.get(name), pipes.get(name), usage.get(name))
                 if True in [gauge.take(sample, now) for gauge in gauges]:
                     changed.add(runs[name].flow_id)
         for flow_id in changed:

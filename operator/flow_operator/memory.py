@@ -80,6 +80,30 @@ class Stopping(Record, frozen=True):
     begun: float = 0.0
 
 
+class Pausing(Record, frozen=True):
+    """A pause that ends the first step and lets the others use up what it wrote.
+
+    It is remembered before the step is signalled, so that its exit is never mistaken for one of
+    its own accord.
+
+    Attributes:
+        begun: when it was begun.
+        deadline: when the first step is killed if it is still there.
+        told: the attempt of the first step that was told to end; 0 if none was running.
+        signalled: whether that was done; ``killed`` whether SIGKILL has followed.
+        late: whether it was said that the others take longer than ``stop.timeout``.
+        idle: whether all that was written was seen to be used up.
+    """
+
+    begun: float
+    deadline: float
+    told: int = 0
+    signalled: bool = False
+    killed: bool = False
+    late: bool = False
+    idle: bool = False
+
+
 class RunMemory(Record, frozen=True):
     """One launched instance.
 
@@ -90,6 +114,7 @@ class RunMemory(Record, frozen=True):
             the same id, which changes nothing if it already runs.
         verify_at: when a frozen run is looked at again.
         failures: of flow-scoped restarts before it.
+        pause: of its intake; kept until the first step is to run again.
     """
 
     run: str
@@ -105,6 +130,7 @@ class RunMemory(Record, frozen=True):
     stop: Stopping | None = None
     verify_at: float = 0.0
     failures: int = 0
+    pause: Pausing | None = None
 
     def handle(self) -> Handle:
         """What a runner needs to take the run back."""

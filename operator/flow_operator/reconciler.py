@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import structlog
@@ -203,6 +203,7 @@ class Reconciler:
             printed=verdict.printed,
             silent=reading.silent,
             backpressured=reading.backpressured,
+            restless=reading.restless,
         )
 
     def _watch(self, flow_id: str, want: Want) -> None:
@@ -218,6 +219,8 @@ class Reconciler:
             for run in going:
                 targets += _targets(run, want.flow_of(run))
             watched = self._watched(flow_id, want.flow, going)
+        elif want.flow is not None and want.paused and want.flow.spec.pause.mode == "intake":
+            watched = _draining(self._memories.get(flow_id).runs.values())
         self._prober.sync(flow_id, targets)
         self._gauges.sync(flow_id, watched)
 
@@ -235,7 +238,7 @@ class Reconciler:
         return [
             Watched(
                 run.run,
-                tuple(0 if _without_process(step) else step.attempt for step in run.steps),
+                _attempts(run),
                 None if limit is None else limit.seconds,
             )
             for run in runs
@@ -267,7 +270,7 @@ class Reconciler:
             if memory is not None and isinstance(action, LaunchRun):
                 return launch_failed(memory, action.run, trouble, now)
             if memory is not None and isinstance(action, StartStep):
-                return start_failed(memory, action.run, action.index, trouble, now)
+                return start_failed(memory, action, trouble, now)
         return memory
 
     def _runner(self, flow_id: str, action: Action) -> Runner:
@@ -361,6 +364,20 @@ def _targets(run: RunMemory, flow: Flow) -> list[Target]:
             printed = line is not None and memory.printed.get(line.pattern) == memory.attempt
             found.append(Target(key, probe, launch, step, printed))
     return found
+
+
+def _draining(runs: Iterable[RunMemory]) -> list[Watched]:
+    """Those whose first step has ended for a pause, until they were seen to be idle."""
+    return [
+        Watched(run.run, _attempts(run), drains=True)
+        for run in runs
+        if run.stop is None and run.pause is not None
+        if not (run.pause.idle or run.steps[0].pid)
+    ]
+
+
+def _attempts(run: RunMemory) -> tuple[int, ...]:
+    return tuple(0 if _without_process(step) else step.attempt for step in run.steps)
 
 
 def _without_process(step: StepMemory) -> bool:

@@ -99,8 +99,8 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
 
 def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     """Thawed first; not one record of the full pipes is lost."""
-    steps = (program("count"), "sleep 1; exec cat", program("store"))
-    flowd.create(make_document("full", *steps))
+    idle = 'until [ -e "$FLOW_DATA/go" ]; do sleep 0.02; done; exec cat'
+    flowd.create(make_document("full", program("count"), idle, program("store")))
     flowd.await_status("full", "running")
 
     def full() -> None:
@@ -109,6 +109,7 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
     eventually(full)
     flowd.command("pause", "full")
     always_for(0.2, lambda: _assert(flowd.status("full")["status"] == "paused"))
+    (flowd.work("full") / "go").touch()
     assert flowd.command("stop", "full") == {"full": "stopped"}
     emitted = int((flowd.work("full") / "emitted").read_text().split()[0])
     stored = (flowd.work("full") / "stored").read_text().splitlines()

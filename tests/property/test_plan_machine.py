@@ -30,6 +30,7 @@ SPECS = st.fixed_dictionaries(
             }
         ),
         "stop": st.fixed_dictionaries({"mode": st.sampled_from(["drain", "signal"])}),
+        "pause": st.fixed_dictionaries({"mode": st.sampled_from(["freeze", "intake"])}),
         "progress": st.fixed_dictionaries(
             {
                 "silenceTimeout": st.sampled_from([None, "1m"]),
@@ -122,6 +123,15 @@ class PlanMachine(RuleBasedStateMachine):
         if names:
             del self.world.runs[names[which % len(names)]]
 
+    @rule(which=PICK, index=PICK, restless=st.booleans())
+    def work(self, which, index, restless):
+        """A step has something to read, or has used it up."""
+        runs = list(self.world.runs.values())
+        if runs:
+            run = runs[which % len(runs)]
+            change = run.restless.add if restless else run.restless.discard
+            change(index % len(run.steps))
+
     @rule(stubborn=st.booleans())
     def ignore_term(self, stubborn):
         self.stubborn = stubborn
@@ -180,6 +190,8 @@ class PlanMachine(RuleBasedStateMachine):
             self.deliver()
             self.end_of_file()
             world.finish_jobs()
+            for run in world.runs.values():
+                run.restless.clear()
             world.look()
             done = [action for action in world.done[before:] if not isinstance(action, Freeze)]
             quiet = 0 if done else quiet + 1
@@ -207,7 +219,11 @@ class PlanMachine(RuleBasedStateMachine):
             assert (world.phase, world.runs) == ("stopped", {})
             assert world.advance(86_400) == []
         elif world.want.state == "paused":
-            assert all(run.frozen for run in alive)
+            assert world.phase in ("paused", "stopped", "failed", "completed")
+            if world.want.flow.spec.pause.mode == "freeze":
+                assert all(run.frozen for run in alive)
+            else:
+                assert not any(run.frozen or run.steps[0].alive for run in alive)
         else:
             assert world.phase in ("running", "failed", "completed")
             assert len(alive) <= world.want.flow.spec.replicas

@@ -16,6 +16,7 @@ from flow_operator.runners.base import Handle, Instance, Launch, Runner
 from support import always_for, eventually, make_manifest
 
 FOREVER = "exec sleep 1000"
+TICKS = "while :; do echo x; sleep 0.01; done"
 DEAF = "trap '' TERM; while :; do sleep 0.02; done"
 
 
@@ -212,6 +213,45 @@ class RunnerContract:
             runner.thaw("r1")
             self.await_frozen(runner, frozen=False)
         assert self.one(runner).alive
+
+    def test_a_freeze_holds_output_still_and_a_thaw_continues_it(self, runner: Runner) -> None:
+        """Of every step, with the same processes."""
+        runner.launch(launch("r1", TICKS, "cat"))
+        before = self.one(runner)
+        self.await_output(runner, 1)
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        still = runner.output(["r1"])
+        always_for(0.2, lambda: _assert(runner.output(["r1"]) == still))
+        runner.thaw("r1")
+        self.await_frozen(runner, frozen=False)
+        self.await_output(runner, 1)
+        assert self.one(runner).steps == before.steps
+
+    def test_a_source_that_is_ended_alone_leaves_the_others_waiting(self, runner: Runner) -> None:
+        """They see no end of input and fall still; its next attempt goes on, on the old pipe."""
+        wanted = launch("r1", TICKS, "cat", "cat")
+        runner.launch(wanted)
+        before = self.one(runner)
+        self.await_output(runner, 2)
+        runner.signal("r1", [0], "SIGTERM")
+        self.await_exit(runner)
+
+        def used_up() -> None:
+            assert [used.in_flight_bytes for used in runner.usage(["demo"])["r1"]] == [0, 0, 0]
+            still = runner.output(["r1"])
+            always_for(0.2, lambda: _assert(runner.output(["r1"]) == still))
+
+        eventually(used_up)
+        assert self.one(runner).steps[1:] == before.steps[1:]
+        runner.start_step(wanted, 0, 2)
+        self.await_output(runner, 2)
+        assert self.one(runner).steps[1:] == before.steps[1:]
+
+    def await_output(self, runner: Runner, index: int) -> None:
+        """Wait until a step has written something more."""
+        before = runner.output(["r1"])["r1"][index]
+        eventually(lambda: _assert(runner.output(["r1"])["r1"][index] != before))
 
     def test_a_frozen_run_can_be_killed(self, runner: Runner) -> None:
         """SIGKILL needs no thaw."""

@@ -80,6 +80,8 @@ class Run:
     jobs: set[str] = field(default_factory=set)
     survivors: tuple[int, ...] = ()
     unheld: tuple[int, ...] = ()
+    restless: set[int] = field(default_factory=set)
+    rested: bool = False
 
     @property
     def alive(self) -> bool:
@@ -142,7 +144,20 @@ class World:
             )
             for run in self.runs.values()
         )
-        return Seen(self.boot, instances, **self.seen_extra)
+        return Seen(self.boot, instances, **{"restless": self._restless(), **self.seen_extra})
+
+    def _restless(self) -> dict[str, frozenset[int]]:
+        """What was looked at, as the reconciler has it looked at."""
+        looked = [
+            self.runs[run.run]
+            for run in self.memory.runs.values()
+            if run.run in self.runs and run.pause is not None
+            if not (run.pause.idle or run.steps[0].pid)
+        ]
+        for run in looked:
+            run.restless.discard(0)
+            run.rested = all(run.steps[index].ended for index in run.restless)
+        return {run.name: frozenset(run.restless) for run in looked}
 
     def look(self, killed_after: int = 0) -> list[Action]:
         """Plan and act until nothing changes; returns what was done.
@@ -241,6 +256,7 @@ class World:
             assert not step.alive, "started a step twice"
             assert not run.gone, "started a step of a run that is gone"
             run.steps[action.index] = Process(action.attempt, self._pid())
+            run.rested = run.rested and action.index > 0
 
     # --- what happens by itself ----------------------------------------------------------
 
@@ -330,6 +346,8 @@ class World:
         assert status.observed_generation <= status.generation, "invariant 3"
         assert ready.status == "False" or status.status == "running", "invariant 4"
         assert reconciling.status == ("False" if reached else "True"), "invariant 5"
+        if status.status == "paused" and self.want.state == "paused":
+            self.check_paused()
         for condition in status.conditions if before else ():
             earlier = before.condition(condition.type)
             if earlier is None:
@@ -338,6 +356,15 @@ class World:
             assert same == (earlier.last_transition_time == condition.last_transition_time) or (
                 earlier.last_transition_time == self.status_time()
             ), "a transition time moved without a transition, or did not move with one"
+
+    def check_paused(self) -> None:
+        """All is frozen, or the first step has ended and the others were seen to be idle."""
+        for run in self.runs.values():
+            if self.want.flow.spec.pause.mode == "freeze":
+                assert run.frozen, "paused, and not frozen"
+                continue
+            assert not run.steps[0].alive, "paused, and its source runs"
+            assert run.rested or len(run.steps) == 1, "paused before it was idle"
 
     def status_time(self) -> str:
         """Now, as conditions write it."""

@@ -46,7 +46,7 @@ SPEC = {
     "depends_on": ([{"name": "db"}], "inPlace"),
     "restart": ({"policy": "Never"}, "inPlace"),
     "stop": ({"timeout": "1m"}, "inPlace"),
-    "pause": (None, "inPlace"),  # There is only one mode as yet.
+    "pause": ({"mode": "intake"}, "inPlace"),
     "update": ({"strategy": "OnDelete"}, "inPlace"),
     "progress": ({"silenceTimeout": "1m"}, "inPlace"),
     "logs": ({"maxFiles": 2}, "inPlace"),

@@ -6,7 +6,15 @@ import threading
 
 import pytest
 
-from flow_operator.gauges import PRESSURE_PERIOD, PRESSURE_SPELL, Gauges, Reading, Watched
+from flow_operator.gauges import (
+    PRESSURE_PERIOD,
+    PRESSURE_SPELL,
+    REST_PERIOD,
+    REST_SPELL,
+    Gauges,
+    Reading,
+    Watched,
+)
 from flow_operator.runners.base import Launch
 from flow_operator.runners.fake import FakeRunner, FakeWorld
 from support import FakeClock, eventually, make_manifest
@@ -220,6 +228,113 @@ def test_a_new_attempt_of_a_slow_step_does_not_empty_its_pipe():
     bench.after(20)
     bench.sync(1, 2)
     assert bench.reading().backpressured
+
+
+# --- rest ------------------------------------------------------------------------------------
+
+DRAIN = REST_SPELL + 2 * REST_PERIOD
+
+
+def _rest(bench: Bench, *attempts: int) -> None:
+    bench.gauges.sync("demo", [Watched("r1", attempts or (1, 1, 1), drains=True)])
+
+
+def _restless(bench: Bench, seconds: float) -> list[int]:
+    """Those that are not at rest after a while; looks are made ten times as often as needed."""
+    end = bench.clock.now + seconds
+    while bench.clock.now < end:
+        bench.clock.advance(REST_PERIOD / 10)
+        bench.gauges.look()
+    return sorted(bench.reading().restless["r1"])
+
+
+def test_steps_are_at_rest_once_nothing_was_seen_of_them_for_a_while():
+    """Not at the first look, which cannot know what was before it. The first step is left out."""
+    bench = Bench("a", "b", "c")
+    assert bench.reading().restless == {}
+    _rest(bench)
+    assert bench.reading().restless == {"r1": {1, 2}}
+    assert _restless(bench, REST_SPELL) == [1, 2]
+    assert _restless(bench, 2 * REST_PERIOD) == []
+    assert bench.told == ["demo"]
+
+
+@pytest.mark.parametrize("what", ["unread", "written", "cpu"])
+def test_a_step_that_reads_writes_or_computes_is_not_at_rest(what):
+    """Each alone is enough; and its time begins anew."""
+    bench = Bench("a", "b", "c")
+    _rest(bench)
+    _restless(bench, DRAIN)
+    for _ in range(10):
+        setattr(bench.step(2), what, 1000 + getattr(bench.step(2), what))
+        assert _restless(bench, 2 * REST_PERIOD) == [2]
+    bench.step(2).unread = 0
+    assert _restless(bench, DRAIN) == []
+
+
+def test_input_that_nobody_reads_is_no_rest():
+    """However still it is."""
+    bench = Bench("a", "b", "c")
+    bench.step(1).unread = 1
+    _rest(bench)
+    assert _restless(bench, 60) == [1]
+
+
+def test_a_step_that_only_ticks_along_is_at_rest():
+    """Timers and collectors of garbage use a little of a CPU, and always will."""
+    bench = Bench("a", "b")
+    _rest(bench, 1, 1)
+    for _ in range(20):
+        bench.step(1).cpu += 0.01
+        restless = _restless(bench, REST_PERIOD)
+    assert restless == []
+
+
+def test_a_step_that_tells_each_second_that_it_is_there_comes_to_rest():
+    """Between two such lines there is time enough."""
+    bench = Bench("a", "b")
+    _rest(bench, 1, 1)
+    rested = False
+    for _ in range(3):
+        bench.writes(1)
+        for _ in range(50):
+            rested |= _restless(bench, 0.02) == []
+    assert rested
+
+
+def test_another_attempt_of_a_step_is_not_at_rest():
+    """Nobody knows what it will do with what is there."""
+    bench = Bench("a", "b", "c")
+    _rest(bench)
+    _restless(bench, DRAIN)
+    _rest(bench, 1, 2, 1)
+    assert _restless(bench, REST_PERIOD) == [1]
+
+
+def test_nothing_is_at_rest_while_the_runner_is_away():
+    """What cannot be asked is not known."""
+    bench = Bench("a", "b", "c")
+    _rest(bench)
+    bench.world.away = True
+    assert _restless(bench, 60) == [1, 2]
+    bench.world.away = False
+    assert _restless(bench, REST_SPELL) == [1, 2]
+
+
+def test_a_run_that_drains_is_looked_at_for_nothing_else_and_again_after_it():
+    """Its pipes may be as full as they like; and each drain is looked at from its beginning."""
+    bench = Bench("a", "b", "c")
+    bench.step(1).unread = FULL
+    bench.sync(1, 1, 1, silence=1)
+    bench.after(20)
+    _rest(bench)
+    bench.step(1).unread = 0
+    assert _restless(bench, DRAIN) == []
+    assert (bench.reading().silent, bench.reading().backpressured) == (frozenset(), {})
+    bench.sync(1, 1, 1)
+    assert bench.reading() == Reading()
+    _rest(bench)
+    assert bench.reading().restless == {"r1": {1, 2}}
 
 
 # --- how much is asked -----------------------------------------------------------------------

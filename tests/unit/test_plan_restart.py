@@ -129,7 +129,7 @@ def test_a_step_that_cannot_be_started_is_tried_again_under_the_same_attempt():
     crashed = run.steps[0]
     (start,) = world.look()
     run.steps[0] = crashed
-    world.memory = start_failed(world.memory, start.run, 0, "no such user", world.clock.now)
+    world.memory = start_failed(world.memory, start, "no such user", world.clock.now)
     assert world.look() == []
     assert world.status.message == "step 's0' no such user; waiting to restart it"
     assert world.status.restarts == 0

@@ -22,7 +22,8 @@ class Verb:
         help: what it does, in one line.
         content: the statuses that it is content with too. A pause holds a flow that was not
             running as it is; a flow that has run to its end was started.
-        patience: seconds to wait by default; a stop takes up to 35 s with the default settings.
+        patience: seconds to wait by default; a stop takes up to 35 s with the default settings,
+            as does a pause of the intake.
     """
 
     name: str
@@ -36,8 +37,9 @@ VERBS = (
     Verb("start", "running", "Run flows.", ("completed",)),
     Verb("stop", "stopped", "Stop flows, until every process is gone.", patience=40.0),
     Verb(
-        *("pause", "paused", "Hold flows where they are; their memory is kept."),
+        *("pause", "paused", "Hold flows still, each as its pause.mode says."),
         ("stopped", "completed"),
+        patience=40.0,
     ),
     Verb("resume", "running", "Let paused flows go on; the same as start.", ("completed",)),
     Verb("restart", "running", "Stop flows and run them again.", ("completed",), 40.0),

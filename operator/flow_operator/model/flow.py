@@ -239,9 +239,12 @@ class Stop(Part, frozen=True):
 
 
 class Pause(Part, frozen=True):
-    """How a pause goes: ``freeze`` stops every process where it is; memory is kept."""
+    """How a pause goes: ``freeze`` stops every process where it is; memory is kept.
 
-    mode: Literal["freeze"] = "freeze"
+    ``intake`` ends the first step, has what it wrote used up by the others, and keeps those idle.
+    """
+
+    mode: Literal["freeze", "intake"] = "freeze"
 
 
 class Update(Part, frozen=True):

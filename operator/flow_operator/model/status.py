@@ -109,7 +109,7 @@ class StepStatus(StatusPart, frozen=True):
 
     Attributes:
         run: the id of the instance.
-        state: running, frozen, waiting (for its restart), exited.
+        state: running, frozen, waiting (for its restart, or to be resumed), exited.
         cpu_seconds: user and system time of its processes.
         memory_bytes: resident memory of its processes.
         in_flight_bytes: unread bytes in the pipe before it.

@@ -36,6 +36,12 @@ class Want(Struct, frozen=True):
     blocked: tuple[str, ...] = ()
     hold: bool = False
 
+    @property
+    def paused(self) -> bool:
+        """Whether it is to hold still; also while its stop must wait for others."""
+        held = self.hold and self.flow is not None and self.flow.spec.state == "paused"
+        return self.state == "paused" or held
+
     def flow_of(self, run: RunMemory) -> Flow:
         """The flow whose steps a run has: as they are wanted now, if it still runs those."""
         current = self.flow is not None and (run.uid, run.template) == (self.uid, self.template)
@@ -53,6 +59,9 @@ class Seen(Struct, frozen=True):
         printed: (run, step index, attempt, pattern) of lines that a probe has found printed.
         silent: (run, step index, attempt) that have written nothing for too long.
         backpressured: (run, step index) whose pipe stays full, with its unread bytes.
+        restless: by run, those of the steps after the first one that have lately had something
+            to read, written or computed. A run that was not looked at for long enough to tell
+            has all of them, one that is not looked at is left out.
     """
 
     boot: str
@@ -63,6 +72,7 @@ class Seen(Struct, frozen=True):
     printed: frozenset[tuple[str, int, int, str]] = frozenset()
     silent: frozenset[tuple[str, int, int]] = frozenset()
     backpressured: Mapping[tuple[str, int], int] = {}
+    restless: Mapping[str, frozenset[int]] = {}
 
 
 class Action(Struct, frozen=True):
@@ -87,11 +97,12 @@ class LaunchRun(Action, frozen=True):
 
 
 class StartStep(Action, frozen=True):
-    """Start one step again."""
+    """Start one step again; ``resumes`` after a pause, which is no restart."""
 
     memory: RunMemory
     index: int
     attempt: int
+    resumes: bool = False
 
 
 class EndStep(Action, frozen=True):

@@ -31,6 +31,15 @@ from flow_operator.plan.actions import (
     Want,
 )
 from flow_operator.plan.gauged import silence
+from flow_operator.plan.intake import (
+    Outcome,
+    after_pause,
+    end_source,
+    ended_by_pause,
+    is_ending,
+    settle,
+    start_source,
+)
 from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
 KILL_GRACE = 5.0
@@ -71,7 +80,7 @@ def reason_to_stop(  # noqa: PLR0911 - one per reason
         return "Replaced"
     if replica >= want.flow.spec.replicas:
         return "ScaledDown"
-    if want.state == "paused":
+    if want.paused:
         return ""
     if launched.token != want.token:
         return "Restarted"
@@ -245,14 +254,17 @@ class _Planner:
             self._note("Stopping", f"replica {replica}: {reason}")
         if run.stop is not None:
             self._go_on_stopping(run, instance)
-        elif self.want.state == "paused":
+        elif self.want.paused and self._policy(run).spec.pause.mode == "freeze":
             self._hold_still(run, instance)
+        elif self.want.paused:
+            self._stop_intake(run, instance)
         elif instance.frozen or run.verify_at:
             # Also where the freeze was asked for and never seen to be complete.
             if run.verify_at:
                 self._note("Resuming", f"replica {replica} goes on")
-            self.actions.append(Thaw(run.run))
-            self.runs[replica] = replace(run, verify_at=0.0)
+            self.runs[replica] = self._thaw(run)
+        elif run.pause is not None:
+            self._resume_intake(run, instance)
         else:
             self._keep_running(run, instance)
 
@@ -291,11 +303,48 @@ class _Planner:
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run
 
+    def _thaw(self, run: RunMemory) -> RunMemory:
+        """Let all go on; a first step that was told to end could not while it was frozen."""
+        self.actions.append(Thaw(run.run))
+        pause = run.pause
+        if pause is not None and run.verify_at:
+            deadline = self.now + self._policy(run).spec.stop.timeout.seconds
+            pause = replace(pause, deadline=deadline)
+        return replace(run, verify_at=0.0, pause=pause)
+
+    def _stop_intake(self, run: RunMemory, instance: Instance) -> None:
+        """End the first step; look after the others as ever, until they are idle and beyond."""
+        if instance.frozen or run.verify_at:
+            run = self._thaw(run)
+        run = self._take(end_source(run, instance, self._policy(run), self.now))
+        self._keep_running(run, instance)
+        run = self.runs[run.replica]
+        if run.stop is None:
+            outcome = settle(run, instance, self.seen, self._policy(run), self.now)
+            self.runs[run.replica] = self._take(outcome)
+
+    def _resume_intake(self, run: RunMemory, instance: Instance) -> None:
+        if is_ending(run, instance):
+            # It is about to exit, and can only then be started again.
+            run = self._take(end_source(run, instance, self._policy(run), self.now))
+            self._keep_running(run, instance)
+        else:
+            self.runs[run.replica] = self._take(start_source(run, instance, self.now))
+
+    def _take(self, outcome: Outcome) -> RunMemory:
+        self.actions += outcome.actions
+        self.notes += outcome.notes
+        if outcome.wake is not None:
+            self._wake_at(outcome.wake)
+        return outcome.run
+
     # --- running -------------------------------------------------------------------------
 
     def _keep_running(self, run: RunMemory, instance: Instance) -> None:
         steps = list(run.steps)
         for index, view in enumerate(instance.steps):
+            if view.alive and index == 0 and run.pause is not None:
+                continue  # It is to end, however it is.
             if view.alive:
                 step = self._with_printed(run, index, steps[index])
                 steps[index] = self._watch_health(run, index, step)
@@ -355,6 +404,8 @@ class _Planner:
         """Judge an exit once, then start the step again when it is due, or let it go."""
         assert view.exit is not None  # noqa: S101 - neither alive nor ended
         restart = self._policy(run).spec.restart
+        if ended_by_pause(run, index, view):
+            return after_pause(step, view, restart.reset_after.seconds)
         if step.judged < view.attempt:
             well = self._well(run, index, view.exit) and step.term_at is None
             step = replace(step, judged=view.attempt, term_at=None)
@@ -374,7 +425,9 @@ class _Planner:
         if step.retry_at is None:
             self.actions.append(EndStep(run.run, index))
             return replace(step, ended=True)
-        if restart.scope == "flow" and run.stop is None:
+        held = index == 0 and run.pause is not None
+        whole = restart.scope == "flow" and run.stop is None and not self.want.paused
+        if held or whole:
             return step
         if step.retry_at > self.now:
             self._wake_at(step.retry_at)
@@ -398,13 +451,20 @@ class _Planner:
 
     def _wants_restart(self, run: RunMemory, index: int, view: StepView, *, well: bool) -> bool:
         policy = self._policy(run).spec.restart.policy
-        if policy == "Never" or (well and policy == "OnFailure"):
+        if policy == "Never" or (well and policy == "OnFailure" and not self._cut_off(run, index)):
             return False
         if run.stop is None:
             return True
         # While draining, only a step that still has something to read is worth a restart.
         upstream_ended = index == 0 or run.steps[index - 1].ended
         return index > 0 and (view.input_bytes > 0 or not upstream_ended)
+
+    def _cut_off(self, run: RunMemory, index: int) -> bool:
+        """Whether a step has seen an end of input that nobody meant.
+
+        Who had held its pipe, for a first step that is paused, was killed.
+        """
+        return run.pause is not None and index - 1 in self.instances[run.run].unheld
 
     def _used_up(self, run: RunMemory, step: StepMemory) -> bool:
         most = self._policy(run).spec.restart.max_restarts
@@ -460,7 +520,7 @@ class _Planner:
             deadline=self.now + stop.timeout.seconds,
             begun=self.now,
         )
-        return replace(run, stop=stopping)
+        return replace(run, stop=stopping, pause=None)
 
     def _go_on_stopping(self, run: RunMemory, instance: Instance) -> None:
         if instance.gone and not instance.alive:
@@ -469,8 +529,7 @@ class _Planner:
         stopping = self._stage(run)
         run = replace(run, stop=stopping)
         if (instance.frozen or run.verify_at) and stopping.stage != "kill":
-            self.actions.append(Thaw(run.run))
-            run = replace(run, verify_at=0.0)
+            run = self._thaw(run)
         if not stopping.signalled:
             self._signal_stage(run, instance, stopping)
             run = replace(run, stop=replace(stopping, signalled=True))
@@ -550,13 +609,18 @@ def _outcome(stopping: Stopping) -> str:
 def _synchronised(run: RunMemory, instance: Instance) -> RunMemory:
     """Take over what the runner saw."""
     pairs = zip(run.steps, instance.steps, strict=True)
-    return replace(run, confirmed=True, steps=tuple(_step_as_seen(*pair) for pair in pairs))
+    steps = tuple(
+        _step_as_seen(*pair, resumed=index == 0 and run.pause is not None)
+        for index, pair in enumerate(pairs)
+    )
+    return replace(run, confirmed=True, steps=steps)
 
 
-def _step_as_seen(step: StepMemory, view: StepView) -> StepMemory:
+def _step_as_seen(step: StepMemory, view: StepView, *, resumed: bool) -> StepMemory:
     if view.attempt > step.attempt:
         # It was started, and the operator that did it was killed before it could remember that.
-        step = replace(step, attempt=view.attempt, restarts=step.restarts + 1, retry_at=None)
+        restarts = step.restarts + (not resumed)
+        step = replace(step, attempt=view.attempt, restarts=restarts, retry_at=None)
     return replace(
         step,
         pid=view.pid,

@@ -22,6 +22,7 @@ from flow_operator.model.status import (
 )
 from flow_operator.plan.actions import Seen, Want
 from flow_operator.plan.gauged import findings
+from flow_operator.plan.intake import awaited
 from flow_operator.plan.limited import limits_enforced, limits_told
 from flow_operator.runners.base import Exit, Instance, StepView, signal_name
 
@@ -106,22 +107,59 @@ def _phase(  # noqa: PLR0911 - one per phase
     shown = [instances.get(run.run) for run in runs]
     if any(instance is None for instance in shown):
         return _Told("starting", "Starting", "not every instance has been started yet")
-    if all(instance is not None and instance.frozen for instance in shown):
-        return _frozen(want, [instance for instance in shown if instance is not None])
     waiting = _waiting_step(runs, instances)
+    if all(_held(want, run, instances[run.run]) for run in runs):
+        return _paused(want, runs, instances, waiting)
     if waiting is not None:
         return waiting
+    pausing = next((run for run in runs if run.pause is not None), None)
+    if pausing is not None:
+        return _pausing(want, seen, pausing, instances[pausing.run])
     return _missing(want, memory) or _running(want, seen, runs)
+
+
+def _held(want: Want, run: RunMemory, instance: Instance) -> bool:
+    """Whether a run holds still, in the way that is wanted if it is to."""
+    idle = run.pause is not None and run.pause.idle
+    mode = want.flow.spec.pause.mode if want.paused and want.flow is not None else None
+    return (instance.frozen and mode != "intake") or (idle and mode != "freeze")
+
+
+def _paused(
+    want: Want, runs: list[RunMemory], instances: dict[str, Instance], waiting: _Told | None
+) -> _Told:
+    shown = [instances[run.run] for run in runs]
+    if any(instance.frozen for instance in shown):
+        return _frozen(want, shown)
+    told = any(run.pause is not None and run.pause.told for run in runs)
+    if want.state == "paused" and not told and not any(instance.alive for instance in shown):
+        return _Told("stopped", "Paused", _HAD_EXITED)
+    said = "the first step has ended, and what it wrote is used up"
+    return _Told("paused", "Paused", f"{said}; {waiting.message}" if waiting else said)
+
+
+_HAD_EXITED = "it had exited before it was paused; resume starts it"
 
 
 def _frozen(want: Want, instances: list[Instance]) -> _Told:
     if want.state != "paused" or any(instance.alive for instance in instances):
         return _Told("paused", "Paused", "every process is stopped where it is")
-    exited = "it had exited before it was paused; resume starts it"
     left = ", ".join(str(pid) for instance in instances for pid in instance.survivors)
     if left:
-        return _Told("paused", "Paused", f"{exited}; stopped where they are: {left}")
-    return _Told("stopped", "Paused", exited)
+        return _Told("paused", "Paused", f"{_HAD_EXITED}; stopped where they are: {left}")
+    return _Told("stopped", "Paused", _HAD_EXITED)
+
+
+def _pausing(want: Want, seen: Seen, run: RunMemory, instance: Instance) -> _Told:
+    """What is told of a run whose first step was told to end, and which is not idle yet."""
+    if not want.paused:
+        return _Told("starting", "Resuming", "waits for the first step to end, to start it again")
+    if instance.steps[0].alive:
+        return _Told("running", "Pausing", "the first step was told to end; waiting for it")
+    waits = [run.flow.spec.steps[i].name for i in awaited(run, instance, seen.restless)]
+    named = ", ".join(f"'{name}'" for name in waits)
+    said = f"waiting for {named} to use up what it wrote" if named else "about to be idle"
+    return _Told("running", "Draining", f"the first step has ended; {said}")
 
 
 def _running(want: Want, seen: Seen, runs: list[RunMemory]) -> _Told:
@@ -196,7 +234,8 @@ def _waiting_step(runs: list[RunMemory], instances: dict[str, Instance]) -> _Tol
     for run in runs:
         for index, step in enumerate(run.steps):
             view = instances[run.run].steps[index]
-            if view.alive or view.ended or step.retry_at is None:
+            held = index == 0 and run.pause is not None
+            if view.alive or view.ended or step.retry_at is None or held:
                 continue
             name = run.flow.spec.steps[index].name
             why = step.trouble or (_last_words(view.exit) if view.exit else "")
@@ -260,7 +299,8 @@ def _gauged(
 
 
 def _unready_reason(told: _Told) -> str:
-    return "NotReady" if told.phase == "running" else told.reason
+    pausing = told.reason in ("Pausing", "Draining")
+    return "NotReady" if told.phase == "running" and not pausing else told.reason
 
 
 def _settled(want: Want, told: _Told) -> bool:
@@ -294,7 +334,7 @@ def _condition(
 
 
 def _ready(run: RunMemory, instance: Instance | None, seen: Seen) -> bool:
-    if instance is None or instance.frozen or run.stop is not None:
+    if instance is None or instance.frozen or run.stop is not None or run.pause is not None:
         return False
     steps = range(len(run.steps))
     return all(
@@ -325,7 +365,7 @@ def _step(run: RunMemory, flow: Flow, index: int, instance: Instance, seen: Seen
         name=run.flow.spec.steps[index].name,
         replica=run.replica,
         run=run.run,
-        state=_step_state(view, step, instance),
+        state=_step_state(view, step, instance, held=index == 0 and run.pause is not None),
         pid=view.pid or None,
         restarts=step.restarts,
         ready=view.alive and not instance.frozen and not waits,
@@ -342,11 +382,11 @@ def _step(run: RunMemory, flow: Flow, index: int, instance: Instance, seen: Seen
 
 
 def _step_state(
-    view: StepView, step: StepMemory, instance: Instance
+    view: StepView, step: StepMemory, instance: Instance, *, held: bool
 ) -> Literal["running", "frozen", "waiting", "exited"]:
     if view.alive:
         return "frozen" if instance.frozen else "running"
-    return "waiting" if step.retry_at is not None else "exited"
+    return "waiting" if step.retry_at is not None or (held and not view.ended) else "exited"
 
 
 def _last_exit(ended: Exit | None) -> LastExit | None:

@@ -92,8 +92,9 @@ class Instance(Struct, frozen=True):
         frozen: every process was seen stopped.
         gone: no process of the run is left; seen twice.
         survivors: pids that outlived every step, as last seen by a sweep or a freeze.
-        unheld: the pipes, by the index of the step before them, that will break if a step beside
-            them exits: who held them was killed, and nobody could take them over.
+        unheld: the pipes, by the index of the step before them, whose reader has seen an end of
+            input, or will once a step beside them exits: who held them was killed, and nobody
+            could take them over in time.
     """
 
     run: str

@@ -6,8 +6,9 @@ script says how it behaves, in words that mean the same to a shell:
 =========================== ==============================================
 ``echo WORD; ...``          prints a line as soon as it is started, then goes on with the rest
 ``exit N``                  exits with that code as soon as it is started
-``cat``                     ends well when the step before it has ended
+``cat``                     writes what the step before it writes, and ends well when that has ended
 ``exec yes``                writes all the time: the pipe after it is full, unless ``cat`` reads it
+``while :; do ...``         writes a line now and then
 ``trap '' TERM; ...``       ignores SIGTERM
 anything else               runs until it is signalled
 =========================== ==============================================
@@ -51,6 +52,7 @@ class FakeStep:
         log: everything that was printed, by all attempts.
         written: bytes that it has written to anything.
         unread: bytes in the pipe before it.
+        cpu: seconds that it has computed.
     """
 
     script: str
@@ -62,6 +64,7 @@ class FakeStep:
     log_from: int = 0
     written: int = 0
     unread: int = 0
+    cpu: float = 0.0
 
     def prints(self, line: str) -> None:
         """Have it write a line to its log."""
@@ -84,6 +87,14 @@ class FakeRun:
     steps: list[FakeStep]
     frozen: bool = False
     gone: bool = False
+
+    def work(self) -> None:
+        """Have those write that always do, and pass it on."""
+        fed = False
+        for step in self.steps:
+            busy = step.script == "exec yes" or step.script.startswith("while :; do")
+            fed = step.pid > 0 and not self.frozen and (busy or (step.script == "cat" and fed))
+            step.written += fed
 
 
 @dataclass
@@ -261,10 +272,10 @@ class FakeRunner:
         """Nothing is kept."""
 
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
-        """Nothing is used."""
+        """As much as the world says."""
         wanted = frozenset(flow_ids)
         return {
-            name: tuple(Usage() for _ in run.steps)
+            name: tuple(Usage(step.cpu, 0, step.unread) for step in run.steps)
             for name, run in self._world.runs.items()
             if run.flow_id in wanted
         }
@@ -282,11 +293,10 @@ class FakeRunner:
         }
 
     def output(self, runs: Iterable[str]) -> dict[str, tuple[int, ...]]:
-        """What was written; ``exec yes`` has always written more."""
+        """What was written; those that always write have written more since the last look."""
         known = self._asked(runs)
         for run in known.values():
-            for step in run.steps:
-                step.written += step.script == "exec yes" and step.pid > 0
+            run.work()
         return {name: tuple(step.written for step in run.steps) for name, run in known.items()}
 
     def read_log(self, run: str, index: int, position: int | None) -> LogPart:

@@ -144,7 +144,7 @@ class Run:
     Attributes:
         group: the directory of its cgroup, if it has one.
         lost: the pipes, by the index of the step before them, that an earlier shim held and this
-            one could not get hold of.
+            one could not get hold of, or not before their reader had seen an end of input.
     """
 
     def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
@@ -270,6 +270,8 @@ class Run:
         self.pipes[index].close_read()
         self.pipes[index].close_write()
         self.pipes[index] = pipe
+        if self.steps[index].exit is not None and not writer["ended"]:
+            self.lost.append(index)  # For a moment nobody could have written.
 
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
