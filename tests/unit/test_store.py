@@ -32,15 +32,16 @@ def test_a_write_is_durable_before_it_is_told(root, monkeypatch):
     """Content, then name, then directory; then memory, then the listeners."""
     order: list[str] = []
     with opening(root) as store:
+        no_checkpoints(store)
         _recorded(monkeypatch, order)
         store.subscribe(lambda ids: order.append(f"told {sorted(ids)} of {store.version}"))
         create(store, "a")
-    assert order == [
-        "fsync .tmp-a.yaml",
-        "rename .tmp-a.yaml a.yaml",
-        "fsync flows",
-        "told ['a'] of 1",
-    ]
+        assert order == [
+            "fsync .tmp-txn-000000000001.yaml",
+            "rename .tmp-txn-000000000001.yaml txn-000000000001.yaml",
+            "fsync flows",
+            "told ['a'] of 1",
+        ]
 
 
 def test_many_writes_become_durable_by_one_rename(root, monkeypatch):
@@ -59,7 +60,7 @@ def test_many_writes_become_durable_by_one_rename(root, monkeypatch):
 
 
 def _recorded(monkeypatch: pytest.MonkeyPatch, order: list[str]) -> None:
-    real_fsync, real_rename = os.fsync, os.rename
+    real_fsync, real_rename, real_unlink = os.fsync, os.rename, os.unlink
 
     def fsync(descriptor: int) -> None:
         order.append(f"fsync {Path(os.readlink(f'/proc/self/fd/{descriptor}')).name}")
@@ -69,14 +70,20 @@ def _recorded(monkeypatch: pytest.MonkeyPatch, order: list[str]) -> None:
         order.append(f"rename {Path(old).name} {Path(new).name}")
         real_rename(old, new)
 
+    def unlink(path: Path, **options: object) -> None:
+        order.append(f"unlink {Path(path).name}")
+        real_unlink(path, **options)
+
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "rename", rename)
+    monkeypatch.setattr(os, "unlink", unlink)
 
 
 def test_a_stored_file_is_a_manifest(root):
     """But for the operator's bookkeeping; whoever copies the rest has the same flow."""
     with opening(root) as store:
         create(store, "a", description="ä: #1\n")
+        store._behind.run()
         text = (root / "flows" / "a.yaml").read_text()
         (document,) = parse_yaml(SourceText(text))
         del document.data["x-operator"]
@@ -177,6 +184,36 @@ def test_closing_writes_journals_out(root):
     assert not any(name.startswith("txn") for name in names(root))
 
 
+def test_a_journal_goes_after_its_files_are_durable(root, monkeypatch):
+    """Contents, then names, then the journal; and that is durable before anybody relies on it."""
+    order: list[str] = []
+    with opening(root) as store:
+        create(store, "a", "b")
+        _recorded(monkeypatch, order)
+        store._behind.run()
+    assert order == [
+        *("fsync .tmp-a.yaml", "rename .tmp-a.yaml a.yaml"),
+        *("fsync .tmp-b.yaml", "rename .tmp-b.yaml b.yaml"),
+        *("fsync flows", "unlink txn-000000000001.yaml", "fsync flows"),
+    ]
+
+
+def test_a_flow_that_is_written_often_gets_its_file_once(root, monkeypatch):
+    """The newest record, whatever journal named it."""
+    order: list[str] = []
+    with opening(root) as store:
+        create(store, "a")
+        for _ in range(5):
+            edits(store).command("restart", ["a"])
+        _recorded(monkeypatch, order)
+        store._behind.run()
+        assert order.count("rename .tmp-a.yaml a.yaml") == 1
+        assert names(root) == ["a.yaml"]
+        last = store.get("a")
+    with opening(root) as later:
+        assert later.get("a") == last
+
+
 def test_journals_are_replayed_in_their_order(root):
     """The last one wins."""
     store = opened(root)
@@ -248,13 +285,11 @@ def test_a_new_flow_of_the_same_name_is_not_purged(root):
 
 def test_a_journal_does_not_bring_back_what_was_purged(root):
     """It is written out first."""
-    store = opened(root)
-    no_checkpoints(store)
-    create(store, "a", "b")
-    store._journals[root / "flows" / "txn-000000000001.yaml"] = list(store.records().values())
-    edits(store).delete("a")
-    store.purge(store.record("a"))
-    assert names(root) == ["b.yaml"]
+    with opening(root) as store:
+        create(store, "a", "b")
+        edits(store).delete("a")
+        store.purge(store.record("a"))
+        assert names(root) == ["b.yaml"]
     with opening(root) as later:
         assert set(later.records()) == {"b"}
 

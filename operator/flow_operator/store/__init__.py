@@ -9,7 +9,8 @@ from flow_operator.store.files import write_quietly
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
 from flow_operator.store.records import Origin, StoredFlow, Tombstone
-from flow_operator.store.store import Store, Transaction
+from flow_operator.store.store import Store
+from flow_operator.store.transaction import Transaction
 
 __all__ = [
     "DataLock",

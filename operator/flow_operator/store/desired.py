@@ -26,7 +26,8 @@ from flow_operator.manifest import Manifest
 from flow_operator.model.flow import State
 from flow_operator.model.status import Change
 from flow_operator.store.records import Book, Origin, Record, StoredFlow, Tombstone, stored
-from flow_operator.store.store import Store, Transaction
+from flow_operator.store.store import Store
+from flow_operator.store.transaction import Transaction
 
 Command = Literal["start", "stop", "pause", "resume", "restart"]
 

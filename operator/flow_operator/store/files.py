@@ -31,6 +31,16 @@ def storage_errors(doing: str) -> Iterator[None]:
         raise kind(f"{doing}: {error.strerror}; nothing was changed") from error
 
 
+def write_synced(path: Path, data: bytes) -> None:
+    """Replace a file: its content is durable, its name once :func:`sync_directory` was called.
+
+    Raises:
+        StorageError: the old content stands.
+    """
+    with storage_errors(f"cannot write {path.name}"):
+        _replace(path, data, durable=True)
+
+
 def write_durably(path: Path, data: bytes) -> None:
     """Replace a file; when this returns, the new content survives a power cut.
 
@@ -38,8 +48,7 @@ def write_durably(path: Path, data: bytes) -> None:
         StorageError: the old content stands, unless it ``renamed``: then the new one does, but a
             power cut may bring the old one back.
     """
-    with storage_errors(f"cannot write {path.name}"):
-        _replace(path, data, durable=True)
+    write_synced(path, data)
     try:
         with storage_errors(f"cannot write {path.name}"):
             sync_directory(path.parent)

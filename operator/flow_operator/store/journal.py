@@ -9,7 +9,7 @@ whole, and the files of the flows are written from it afterwards.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,18 @@ def journal_paths(directory: Path) -> list[Path]:
     return sorted(directory.glob("txn-*.yaml"))
 
 
-def write_journal(path: Path, documents: Iterable[dict[str, Any]]) -> None:
+def journal_part(document: dict[str, Any]) -> bytes:
+    """A document as it stands in a journal."""
+    return _SEPARATOR + msgspec.json.encode(document) + b"\n"
+
+
+def write_journal(path: Path, parts: Sequence[bytes]) -> None:
     """Commit documents together.
 
     Raises:
-        StorageError: none of them stands.
+        StorageError: none of them stands, unless it ``renamed``: then a power cut or the next
+            operator may find them.
     """
-    parts = [_SEPARATOR + msgspec.json.encode(document) + b"\n" for document in documents]
     body = b"".join(parts)
     header = _Header(1, len(parts), hashlib.sha256(body).hexdigest())
     write_durably(path, msgspec.json.encode(header) + b"\n" + body)

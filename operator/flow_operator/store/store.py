@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from flow_operator.errors import FlowError, InvalidError, StorageError
-from flow_operator.manifest import Document, SourceText, dump_yaml, parse_yaml
+from flow_operator.manifest import Document, SourceText, parse_yaml
 from flow_operator.settings import Layout
+from flow_operator.store.checkpoint import Checkpointer
 from flow_operator.store.files import (
     remove_temporaries,
     storage_errors,
     sync_directory,
     write_durably,
-    write_quietly,
 )
+from flow_operator.store.group import Door, Group
 from flow_operator.store.journal import (
+    journal_part,
     journal_path,
     journal_paths,
     read_journal,
     write_journal,
 )
 from flow_operator.store.records import Record, StoredFlow, Tombstone, from_document
+from flow_operator.store.transaction import Transaction
 
 FORMAT = "1"
 """The version of the layout of the data directory."""
@@ -33,36 +35,6 @@ FORMAT = "1"
 Listener = Callable[[Iterable[str]], None]
 
 log = structlog.get_logger("store")
-
-
-class Transaction:
-    """Changes that become durable together, or not at all; in a dry run, not at all."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.changes: dict[str, Record] = {}
-
-    def get(self, flow_id: str) -> StoredFlow | None:
-        """The configuration as this transaction sees it."""
-        record = self.record(flow_id)
-        return record if isinstance(record, StoredFlow) else None
-
-    def record(self, flow_id: str) -> Record | None:
-        """The record as this transaction sees it, tombstones included."""
-        return self.changes.get(flow_id) or self._store.record(flow_id)
-
-    def flows(self) -> Mapping[str, StoredFlow]:
-        """All configurations as this transaction sees them."""
-        merged = {**self._store.records(), **self.changes}
-        return {key: r for key, r in merged.items() if isinstance(r, StoredFlow)}
-
-    def put(self, record: Record) -> None:
-        """Have a record replaced at the end of the transaction."""
-        self.changes[record.flow_id] = record
-
-    def next_version(self) -> int:
-        """The resourceVersion for the next record of this transaction."""
-        return self._store.version + 1 + len(self.changes)
 
 
 class Store:
@@ -81,13 +53,12 @@ class Store:
         self._versions = layout.root / "version"
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
-        self._writing = threading.Lock()
+        self._door = Door(lambda: self.version, self._commit)
+        self._behind = Checkpointer(self._directory, self.record)
         self._listeners: list[Listener] = []
         self._sequence = 0
-        self._journals: dict[Path, list[Record]] = {}
-        self._journaled = threading.Condition()
-        self._closing = False
-        self._checkpointer: threading.Thread | None = None
+        self._refused: list[Path] = []
+        self._kept_version = 0
         self.version = 0
         self.corrupt: dict[str, str] = {}
 
@@ -132,50 +103,56 @@ class Store:
         Raises:
             StorageError: the changes could not be made durable; nothing was changed.
         """
-        with self._writing:
-            transaction = Transaction(self)
+        with self._door.member() as group:
+            transaction = Transaction(self, group)
             yield transaction
             if dry_run:
                 return
-            self._commit(list(transaction.changes.values()))
+            records = list(transaction.changes.values())
+            parts = [journal_part(record.to_document()) for record in records]
+            group.stage(records, parts, transaction.version)
         if transaction.changes:
             for listener in self._listeners:
                 listener(transaction.changes)
 
-    def _commit(self, records: list[Record]) -> None:
-        if not records:
-            return
-        self._sequence += len(records) > 1
+    def _commit(self, group: Group) -> None:
+        """Make a group durable, then known; the door sees to it that nobody else writes.
+
+        Raises:
+            StorageError: none of it stands.
+        """
+        self._settle_refused()
+        self._sequence += 1
         journal = journal_path(self._directory, self._sequence)
         try:
-            if len(records) == 1:
-                self._write(records[0], durable=True)
-            else:
-                write_journal(journal, (record.to_document() for record in records))
+            write_journal(journal, group.parts)
         except StorageError as error:
             if error.renamed:
-                self._take_back(records, journal)
+                # Should a power cut bring it back, whatever is acknowledged later is newer.
+                self.version = max(self.version, group.version)
+                self._refused.append(journal)
+                with contextlib.suppress(StorageError):
+                    self._settle_refused()
             raise
-        for record in records:
+        self.version = max(self.version, group.version)
+        for record in group.records:
             self._keep(record)
-            self.version = max(self.version, record.version)
             self._settle_corrupt(record.flow_id)
-        if len(records) > 1:
-            self._later(journal, records)
+        self._later(journal, group.records)
 
-    def _take_back(self, records: list[Record], journal: Path) -> None:
-        """A write was refused after its rename: what is told must be what stands."""
-        # Should a power cut bring it back, whatever is acknowledged later is newer.
-        self.version = max(self.version, *(record.version for record in records))
-        with contextlib.suppress(OSError, StorageError):
-            if len(records) > 1:
+    def _settle_refused(self) -> None:
+        """Remove journals that were refused after their rename: what is told must be what stands.
+
+        Raises:
+            StorageError: one is still there, so nothing may be acknowledged over it.
+        """
+        if not self._refused:
+            return
+        with storage_errors(f"cannot remove {self._refused[0].name}, which was refused"):
+            for journal in self._refused:
                 journal.unlink(missing_ok=True)
-                return
-            present = self._records.get(records[0].flow_id)
-            if present is None:
-                self._path(records[0].flow_id).unlink(missing_ok=True)
-            else:
-                self._write(present, durable=False)
+            sync_directory(self._directory)
+        self._refused.clear()
 
     def _settle_corrupt(self, flow_id: str) -> None:
         """A new record has taken the place of one that could not be read."""
@@ -192,13 +169,8 @@ class Store:
         for name in _dependencies(record):
             self._dependents.setdefault(name, set()).add(record.flow_id)
 
-    def _path(self, flow_id: str) -> Path:
-        return self._directory / f"{flow_id}.yaml"
-
-    def _write(self, record: Record, *, durable: bool) -> None:
-        data = dump_yaml([record.to_document()]).encode()
-        write = write_durably if durable else write_quietly
-        write(self._path(record.flow_id), data)
+    def _later(self, journal: Path, records: Sequence[Record]) -> None:
+        self._behind.later(journal, [record.flow_id for record in records])
 
     def purge(self, tombstone: Tombstone) -> bool:
         """Remove a tombstone whose flow is gone, unless a new flow has taken its place.
@@ -206,76 +178,29 @@ class Store:
         Raises:
             StorageError: it stands.
         """
-        self._checkpoint()  # A journal that still names the flow would bring it back.
-        with self._writing:
+        self._behind.run()  # A journal that still names the flow would bring it back.
+        with self._door.alone:
             if self._records.get(tombstone.flow_id) != tombstone:
                 return False
+            self._keep_version(tombstone.version)
             with storage_errors(f"cannot remove {tombstone.flow_id}"):
-                self._path(tombstone.flow_id).unlink(missing_ok=True)
+                (self._directory / f"{tombstone.flow_id}.yaml").unlink(missing_ok=True)
             del self._records[tombstone.flow_id]
-            # Its version may have been the largest; no later one may be smaller.
-            write_quietly(self._versions, f"{self.version}\n".encode())
             return True
 
-    # --- journals ------------------------------------------------------------------------
-
-    def _later(self, path: Path, records: list[Record]) -> None:
-        """Have the files of a committed journal written in the background."""
-        with self._journaled:
-            self._journals[path] = records
-            self._journaled.notify_all()
-            if self._checkpointer is None:
-                self._checkpointer = threading.Thread(
-                    target=self._work, name="checkpoint", daemon=True
-                )
-                self._checkpointer.start()
-
-    def _work(self) -> None:
-        delay: float | None = None
-        while True:
-            with self._journaled:
-                self._journaled.wait_for(lambda: self._closing or self._journals, delay)
-                if self._closing:
-                    return
-            try:
-                self._checkpoint()
-                delay = None
-            except StorageError as error:
-                log.warning("checkpoint failed", error=str(error))
-                delay = 1.0
-                with self._journaled:
-                    self._journaled.wait_for(lambda: self._closing, delay)
-
-    def _checkpoint(self) -> None:
-        """Write the files of all journals, then remove the journals.
+    def _keep_version(self, version: int) -> None:
+        """Before the file that holds a version goes: no later one may be smaller.
 
         Raises:
-            StorageError: the journals stand, so nothing is lost.
+            StorageError: it is not kept.
         """
-        with self._journaled:
-            pending = dict(self._journals)
-        for path, records in pending.items():
-            for record in records:
-                with self._writing:
-                    # A record that was replaced since has been written by whoever did that.
-                    if self._records.get(record.flow_id) is record:
-                        self._write(record, durable=True)
-            with storage_errors(f"cannot remove {path.name}"):
-                path.unlink(missing_ok=True)
-            with self._journaled:
-                self._journals.pop(path, None)
+        if version > self._kept_version:
+            write_durably(self._versions, f"{self.version}\n".encode())
+            self._kept_version = self.version
 
     def close(self) -> None:
         """Finish what is in the background; the store may not be used afterwards."""
-        with self._journaled:
-            self._closing = True
-            self._journaled.notify_all()
-        if self._checkpointer is not None:
-            self._checkpointer.join()
-        try:
-            self._checkpoint()
-        except StorageError as error:
-            log.warning("checkpoint failed", error=str(error))
+        self._behind.close()
 
     # --- recovery ------------------------------------------------------------------------
 
@@ -294,6 +219,7 @@ class Store:
                 )
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._check_format()
+            remove_temporaries(self._marker.parent)
             remove_temporaries(self._directory)
             for path in sorted(self._directory.glob("*.yaml")):
                 if not path.name.startswith("txn-"):
@@ -307,13 +233,13 @@ class Store:
 
     def _recover_version(self) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError):
-            kept = int(self._versions.read_text(encoding="ascii", errors="replace"))
-            self.version = max(self.version, kept)
+            self._kept_version = int(self._versions.read_text("ascii", errors="replace"))
+        self.version = max(self.version, self._kept_version)
 
     def _check_format(self) -> None:
         if not self._marker.exists():
+            sync_directory(self._marker.parent.parent)  # It may have been made just now.
             write_durably(self._marker, f"{FORMAT}\n".encode())
-            sync_directory(self._directory.parent)
             return
         found = self._marker.read_text(encoding="utf-8").strip()
         if found != FORMAT:
@@ -345,6 +271,7 @@ class Store:
         self.version = max(self.version, record.version)
 
     def _replay(self) -> None:
+        left: dict[Path, list[str]] = {}
         for path in journal_paths(self._directory):
             try:
                 records = [from_document(Document(data)) for data in read_journal(path)]
@@ -356,8 +283,8 @@ class Store:
                 self._take(record)
                 self.corrupt.pop(record.flow_id, None)
             self._sequence = max(self._sequence, int(path.stem.removeprefix("txn-")))
-            self._journals[path] = records
-        self._checkpoint()
+            left[path] = [record.flow_id for record in records]
+        self._behind.take_up(left)
 
 
 def _dependencies(record: Record | None) -> list[str]:
