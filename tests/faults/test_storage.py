@@ -1,16 +1,20 @@
-"""The disk is full: nothing that was acknowledged is lost, and what runs goes on."""
+"""The disk refuses: nothing that was acknowledged is lost, what runs goes on, and it heals."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import resource
+import shutil
+import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from support import Flowd, eventually, make_document, processes_of
+from support import Flowd, always_for, eventually, make_document, processes_of
 
 needs_mount = pytest.mark.skipif(
     os.geteuid() != 0
@@ -29,6 +33,18 @@ def small(root: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(path)], check=True)
 
 
+@pytest.fixture
+def crammed(small: Path) -> Iterator[Flowd]:
+    """An operator on that file system; what is outside of it does not fill it."""
+    operator = Flowd(small)
+    operator.log = small.parent / "flowd.log"
+    try:
+        yield operator.start()
+    finally:
+        operator.destroy()
+        eventually(lambda: _none(processes_of(operator.data)))
+
+
 def fill(path: Path) -> None:
     """Write until nothing more fits."""
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
@@ -36,34 +52,161 @@ def fill(path: Path) -> None:
             file.write(b"x" * 4096)
 
 
-@needs_mount
-def test_a_full_disk_refuses_writes_and_heals(small: Path) -> None:
-    """507, the old configuration stands, the flow runs on; with space it works again."""
-    flowd = Flowd(small)
-    flowd.log = small.parent / "flowd.log"
-    try:
-        flowd.start()
-        flowd.create(make_document("a"))
-        flowd.await_status("a", "running")
-        pids = flowd.pids("a")
-        ballast = small / "ballast"
-        fill(ballast)
-        before = flowd.client.get("/flows").json()
-        answer = flowd.client.post("/flows", json=[make_document("b")])
-        assert answer.status_code == 507
-        assert "No space left" in answer.json()["detail"]
-        body = {"command": "stop", "flow_ids": ["a"]}
-        assert flowd.client.patch("/flows/commands", json=body).status_code == 507
-        assert flowd.client.get("/flows").json() == before
-        assert flowd.pids("a") == pids
-        ballast.unlink()
-        flowd.create(make_document("b"))
-        flowd.await_status("b", "running")
-        assert flowd.command("stop", "a") == {"a": "stopped"}
-    finally:
-        flowd.destroy()
-        eventually(lambda: _none(processes_of(flowd.data)))
-
-
 def _none(pids: list[int]) -> None:
     assert not pids
+
+
+@needs_mount
+def test_a_full_disk_refuses_writes_and_heals(small: Path, crammed: Flowd) -> None:
+    """507, the old configuration stands, the flow runs on; with space it works again."""
+    crammed.create(make_document("a"))
+    crammed.await_status("a", "running")
+    pids = crammed.pids("a")
+    ballast = small / "ballast"
+    fill(ballast)
+    before = crammed.client.get("/flows").json()
+    answer = crammed.client.post("/flows", json=[make_document("b")])
+    assert answer.status_code == 507
+    assert "No space left" in answer.json()["detail"]
+    assert "free space" in answer.json()["detail"]
+    assert crammed.client.get("/flows").json() == before
+    assert crammed.pids("a") == pids
+    ballast.unlink()
+    crammed.create(make_document("b"))
+    crammed.await_status("b", "running")
+    assert crammed.command("stop", "a") == {"a": "stopped"}
+
+
+# --- every other refusal ---------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def read_only(flowd: Flowd) -> Iterator[None]:
+    """Remounted read-only, as ext4 does to itself after an error."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    flows = str(flowd.data / "flows")
+    bound = subprocess.run(["mount", "--bind", flows, flows], check=False, capture_output=True)
+    if bound.returncode != 0:
+        pytest.skip("this kernel lets nobody mount")
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", flows], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", flows], check=True)
+
+
+@contextlib.contextmanager
+def forbidden(flowd: Flowd) -> Iterator[None]:
+    """The directory may not be written: by its mode, or for root, whom modes do not stop, its i."""
+    flows = flowd.data / "flows"
+    if os.geteuid() != 0:
+        flows.chmod(0o500)
+        yield
+        flows.chmod(0o700)
+        return
+    if subprocess.run(["chattr", "+i", flows], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this file system knows no immutable directories, and root may write any other")
+    try:
+        yield
+    finally:
+        subprocess.run(["chattr", "-i", flows], check=True)
+
+
+@contextlib.contextmanager
+def no_descriptors(flowd: Flowd) -> Iterator[None]:
+    """The lowest free descriptor is one too many."""
+    before = resource.prlimit(flowd.pid, resource.RLIMIT_NOFILE)
+    used = {int(name) for name in os.listdir(f"/proc/{flowd.pid}/fd")}
+    free = next(number for number in range(1000) if number not in used)
+    resource.prlimit(flowd.pid, resource.RLIMIT_NOFILE, (free, before[1]))
+    try:
+        yield
+    finally:
+        resource.prlimit(flowd.pid, resource.RLIMIT_NOFILE, before)
+
+
+def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[None]]:
+    """The kernel's answer to a system call is replaced, in every thread of the operator."""
+
+    @contextlib.contextmanager
+    def fault(flowd: Flowd) -> Iterator[None]:
+        if shutil.which("strace") is None:
+            pytest.skip("needs strace")
+        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
+        with subprocess.Popen(
+            ["strace", "-f", "-p", str(flowd.pid), *inject],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as tracer:
+            assert tracer.stderr is not None
+            if "attached" not in tracer.stderr.readline():
+                pytest.skip("nobody may be traced here")
+            yield
+            tracer.send_signal(signal.SIGINT)
+            tracer.stderr.read()
+
+    return fault
+
+
+FAULTS = {
+    "read-only": (read_only, 503, "Read-only file system", "writable again"),
+    "forbidden": (forbidden, 503, "ermi", "let the operator's user write there"),
+    "descriptors": (no_descriptors, 503, "Too many open files", "LimitNOFILE"),
+    "sync fails": (injected("fsync", "EIO"), 503, "Input/output error", "that disk"),
+    "quota": (injected("fsync", "EDQUOT"), 507, "quota", "raise the quota"),
+    "no space when synced": (injected("fsync", "ENOSPC"), 507, "No space left", "free space"),
+    "rename fails": (injected("rename", "EIO"), 503, "Input/output error", "that disk"),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_refusal_changes_nothing_and_heals(flowd: Flowd, name: str) -> None:
+    """Writes are refused with what to do, what runs goes on, and the next one needs no restart."""
+    fault, status, why, advice = FAULTS[name]
+    flowd.create(make_document("a"))
+    flowd.await_status("a", "running")
+    pids, before = flowd.pids("a"), flowd.client.get("/flows").json()
+    with fault(flowd):
+        stop = {"command": "stop", "flow_ids": ["a"]}
+        for answer in (
+            flowd.client.post("/flows", json=[make_document("b")]),
+            flowd.client.put("/flows/a", json=make_document("a", "exec sleep 9")),
+            flowd.client.patch("/flows/commands", json=stop),
+            flowd.client.delete("/flows/a"),
+            flowd.client.post("/flows", json=[make_document("b"), make_document("c")]),
+        ):
+            assert answer.status_code == status, answer.text
+            detail = answer.json()["detail"]
+            assert why in detail
+            assert advice in detail
+        assert flowd.client.get("/flows").json() == before
+        always_for(0.3, lambda: _same(flowd.pids("a"), pids))
+    flowd.create(make_document("b"))
+    flowd.await_status("b", "running")
+    assert flowd.pids("a") == pids
+    flowd.kill()
+    flowd.start()
+    assert [flow["flow_id"] for flow in flowd.client.get("/flows").json()] == ["a", "b"]
+    flowd.await_status("a", "running")
+    assert flowd.pids("a") == pids
+
+
+def test_a_prune_that_cannot_be_written_is_refused(flowd: Flowd) -> None:
+    """It stays held, and can be confirmed again."""
+    manifest = flowd.manifests / "a.yaml"
+    manifest.write_text("flow_id: a\nspec: {steps: [{name: s, script: exec sleep 1000}]}\n")
+    flowd.await_status("a", "running")
+    manifest.unlink()
+    eventually(lambda: _same(flowd.client.get("/manifests").json()["vanished"], ["a"]))
+    with forbidden(flowd):
+        assert flowd.client.post("/manifests/prune").status_code == 503
+        assert flowd.client.get("/flows/a").status_code == 200
+    assert flowd.client.post("/manifests/prune").json()["flows"] == ["a"]
+    flowd.await_gone("a")
+
+
+def _same(found: object, wanted: object) -> None:
+    assert found == wanted

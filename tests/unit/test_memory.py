@@ -6,6 +6,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
+from flow_operator.errors import StorageError
 from flow_operator.memory import (
     Finished,
     FlowMemory,
@@ -154,7 +155,7 @@ def test_what_has_happened_is_remembered_also_when_it_cannot_be_written(root):
     memories.recover()
     (root / "runs").rmdir()
     (root / "runs").write_text("in the way")
-    with pytest.raises(OSError):
+    with pytest.raises(StorageError):
         memories.put("a", _full())
     assert memories.get("a") == FlowMemory()
     assert not memories.keep("a", _full())

@@ -94,6 +94,10 @@ class ProblemPlugin:
                 faults = error.faults if isinstance(error, InvalidError) else ()
                 status = next(code for kind, code in _STATUSES if isinstance(error, kind))
                 return problem(status, str(error), faults)
+            except OSError as error:
+                # No descriptor or no disk, for one: nothing that the caller could do better.
+                log.error("handler failed", exc_info=error)
+                return problem(503, f"the operator cannot do this now: {error.strerror or error}")
 
         return guarded
 

@@ -195,6 +195,8 @@ class FolderSource:
                     ).run()
                 self._keep(applied.records)
             except StorageError as error:
+                if confirmed:
+                    raise  # Somebody waits for the answer.
                 log.warning("cannot apply the folder; will try again", error=str(error))
                 return self._applied
             self._look, self._applied = look, applied
@@ -258,7 +260,11 @@ class FolderSource:
         }
 
     def confirm_prune(self) -> list[str]:
-        """Remove what is held back; returns the ids of the flows that go."""
+        """Remove what is held back; returns the ids of the flows that go.
+
+        Raises:
+            StorageError: it could not be made durable; it is still held.
+        """
         return list(self.scan(confirmed=True).pruned)
 
 

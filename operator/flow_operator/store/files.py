@@ -13,7 +13,19 @@ from flow_operator.errors import StorageError, StorageFullError
 TEMPORARY = ".tmp-"
 """How unfinished files begin; recovery removes them."""
 
-_FULL = {errno.ENOSPC, errno.EDQUOT}
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+_ADVICE = {
+    errno.ENOSPC: "free space on that disk",
+    errno.EDQUOT: "free space, or raise the quota of the operator's user",
+    errno.EROFS: "make that file system writable again; the kernel's log tells why it is not",
+    errno.EACCES: "let the operator's user write there",
+    errno.EPERM: "let the operator's user write there",
+    errno.EMFILE: "raise the operator's limit of open files (ulimit -n, LimitNOFILE=)",
+    errno.ENFILE: "close files: this machine has no more to give (fs.file-max)",
+    errno.EIO: "look after that disk; the kernel's log tells more",
+}
+"""What to do about it; then the same request succeeds, without a restart."""
 
 
 @contextlib.contextmanager
@@ -28,7 +40,9 @@ def storage_errors(doing: str) -> Iterator[None]:
         yield
     except OSError as error:
         kind = StorageFullError if error.errno in _FULL else StorageError
-        raise kind(f"{doing}: {error.strerror}; nothing was changed") from error
+        advice = _ADVICE.get(error.errno or 0, "set that right")
+        said = f"{doing}: {error.strerror}; nothing was changed. To go on, {advice}"
+        raise kind(said) from error
 
 
 def write_synced(path: Path, data: bytes) -> None:
@@ -37,7 +51,7 @@ def write_synced(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the old content stands.
     """
-    with storage_errors(f"cannot write {path.name}"):
+    with storage_errors(f"cannot write {path}"):
         _replace(path, data, durable=True)
 
 
@@ -50,7 +64,7 @@ def write_durably(path: Path, data: bytes) -> None:
     """
     write_synced(path, data)
     try:
-        with storage_errors(f"cannot write {path.name}"):
+        with storage_errors(f"cannot write {path}"):
             sync_directory(path.parent)
     except StorageError as error:
         error.renamed = True
@@ -63,7 +77,7 @@ def write_quietly(path: Path, data: bytes) -> None:
     Raises:
         StorageError: the old content stands.
     """
-    with storage_errors(f"cannot write {path.name}"):
+    with storage_errors(f"cannot write {path}"):
         _replace(path, data, durable=False)
 
 

@@ -53,7 +53,8 @@ class Memories:
         """
         if self._known.get(flow_id) == memory and flow_id not in self._unwritten:
             return
-        self._directory.mkdir(mode=0o700, exist_ok=True)
+        with storage_errors(f"cannot make {self._directory}"):
+            self._directory.mkdir(mode=0o700, exist_ok=True)
         write_quietly(self._directory / f"{flow_id}.json", encode_memory(memory))
         self._known[flow_id] = memory
         self._unwritten.discard(flow_id)
@@ -66,7 +67,7 @@ class Memories:
         """
         try:
             self.put(flow_id, memory)
-        except (OSError, StorageError) as error:
+        except StorageError as error:
             self._known[flow_id] = memory
             self._unwritten.add(flow_id)
             log.warning("run record is not written", flow_id=flow_id, error=str(error))
