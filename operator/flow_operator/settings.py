@@ -23,6 +23,7 @@ class Layout:
     ``runs/``      launch intents and what backoff needs, one file per flow
     ``logs/``      what steps print: ``FLOW/REPLICA/STEP.log``
     ``work/``      one directory per flow for its own use (``FLOW_DATA``)
+    ``reserve``    space that is given back to stop flows on a full disk
     ``lock``       held by the operator; names its holder
     ``format``     the version of this layout
     ============== =======================================================
@@ -44,6 +45,11 @@ class Layout:
     def lock(self) -> Path:
         """The lock file."""
         return self.root / "lock"
+
+    @property
+    def reserve(self) -> Path:
+        """The file that takes up space."""
+        return self.root / "reserve"
 
     @property
     def folder_state(self) -> Path:

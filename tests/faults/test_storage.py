@@ -77,6 +77,42 @@ def test_a_full_disk_refuses_writes_and_heals(small: Path, crammed: Flowd) -> No
     assert crammed.command("stop", "a") == {"a": "stopped"}
 
 
+@needs_mount
+def test_a_full_disk_still_lets_flows_be_stopped_and_deleted(small: Path, crammed: Flowd) -> None:
+    """In the room that was reserved for it, which nothing else gets and which is made anew."""
+    reserve = crammed.data / "reserve"
+    crammed.create(*(make_document(name) for name in "abc"))
+    for name in "abc":
+        crammed.await_status(name, "running")
+    size = reserve.stat().st_size
+    assert reserve.stat().st_blocks * 512 >= size > 32 * 1024
+    ballast = small / "ballast"
+    fill(ballast)
+    assert crammed.command("stop", "a") == {"a": "stopped"}
+    assert not reserve.exists()
+    assert crammed.client.delete("/flows/b").status_code == 200
+    crammed.await_gone("b")
+    assert crammed.command("pause", "c") == {"c": "paused"}
+    for answer in (
+        crammed.client.post("/flows", json=[make_document("d")]),
+        crammed.client.put("/flows/c", json=make_document("c", "exec sleep 9")),
+        crammed.client.patch("/flows/commands", json={"command": "start", "flow_ids": ["a"]}),
+    ):
+        assert answer.status_code == 507, answer.text
+        assert "free space" in answer.json()["detail"]
+    crammed.kill()
+    crammed.start()
+    crammed.await_status("c", "paused")
+    assert [flow["flow_id"] for flow in crammed.client.get("/flows").json()] == ["a", "c"]
+    assert crammed.client.post("/flows", json=[make_document("d")]).status_code == 507
+    assert crammed.client.delete("/flows/c?type=1").status_code == 200
+    crammed.await_gone("c")
+    ballast.unlink()
+    eventually(lambda: _same(reserve.stat().st_size if reserve.exists() else 0, size))
+    crammed.create(make_document("d"))
+    assert crammed.command("start", "a") == {"a": "running"}
+
+
 # --- every other refusal ---------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from flow_operator.errors import StorageError
 from flow_operator.manifest import dump_yaml
 from flow_operator.store.files import storage_errors, sync_directory, write_synced
 from flow_operator.store.records import Record
+from flow_operator.store.reserve import Reserve
 
 DELAY = 0.5
 """Seconds that a journal waits for company: a flow that is written many times meanwhile gets its
@@ -29,11 +30,15 @@ class Checkpointer:
     Args:
         directory: of the flows.
         present: the newest durable record of a flow.
+        reserve: is taken again as soon as there is space for it.
     """
 
-    def __init__(self, directory: Path, present: Callable[[str], Record | None]) -> None:
+    def __init__(
+        self, directory: Path, present: Callable[[str], Record | None], reserve: Reserve
+    ) -> None:
         self._directory = directory
         self._present = present
+        self._reserve = reserve
         self._pending: dict[Path, list[str]] = {}
         self._changed = threading.Condition()
         self._running = threading.Lock()
@@ -43,7 +48,7 @@ class Checkpointer:
     def later(self, journal: Path, flow_ids: list[str]) -> None:
         """Have the files of a committed journal written in the background."""
         self._note(journal, flow_ids)
-        self._wake()
+        self.wake()
 
     def take_up(self, left: Mapping[Path, list[str]]) -> None:
         """Finish what an earlier operator has left, at once, or in the background if it fails."""
@@ -53,13 +58,14 @@ class Checkpointer:
             self.run()
         except StorageError as error:
             log.warning("checkpoint failed; will try again", error=str(error))
-            self._wake()
+            self.wake()
 
     def _note(self, journal: Path, flow_ids: list[str]) -> None:
         with self._changed:
             self._pending[journal] = flow_ids
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Have the background look at what there is to do."""
         with self._changed:
             self._changed.notify_all()
             if self._thread is None:
@@ -67,18 +73,24 @@ class Checkpointer:
                 self._thread.start()
 
     def _work(self) -> None:
+        delay, told = DELAY, ""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closing or self._pending)
-                self._changed.wait_for(lambda: self._closing, DELAY)
+                self._changed.wait_for(
+                    lambda: self._closing or self._pending or self._reserve.missing
+                )
+                self._changed.wait_for(lambda: self._closing, delay)
                 if self._closing:
                     return
             try:
                 self.run()
+                self._reserve.take()
+                delay, told = DELAY, ""
             except StorageError as error:
-                log.warning("checkpoint failed; will try again", error=str(error))
-                with self._changed:
-                    self._changed.wait_for(lambda: self._closing, RETRY)
+                delay = RETRY
+                if str(error) != told:
+                    log.warning("the disk refuses; trying again every second", error=str(error))
+                    told = str(error)
 
     def run(self) -> None:
         """Write everything out that was committed before.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -20,6 +20,7 @@ from flow_operator.errors import (
     InvalidError,
     NotFoundError,
     PreconditionError,
+    StorageFullError,
     clipped,
 )
 from flow_operator.manifest import Manifest
@@ -28,6 +29,8 @@ from flow_operator.model.status import Change
 from flow_operator.store.records import Book, Origin, Record, StoredFlow, Tombstone, stored
 from flow_operator.store.store import Store
 from flow_operator.store.transaction import Transaction
+
+T = TypeVar("T")
 
 Command = Literal["start", "stop", "pause", "resume", "restart"]
 
@@ -145,16 +148,18 @@ class Desired:
             PreconditionError: it was changed meanwhile.
             StorageError: nothing was changed.
         """
-        with self._store.transaction(dry_run=dry_run) as transaction:
+
+        def edit(transaction: Transaction) -> Edit:
             if flow_id in self._store.corrupt:
-                version = transaction.next_version()
-                unread = Tombstone(flow_id, "", 1, version, hard)
+                unread = Tombstone(flow_id, "", 1, transaction.next_version(), hard)
                 transaction.put(unread)
                 return self._edit(None, unread)
             present = _present(transaction, flow_id, force=force, version=version)
             record = tombstone(transaction, present, hard=hard)
             transaction.put(record)
             return self._edit(present, record)
+
+        return self._transact(edit, frees=True, dry_run=dry_run)
 
     def command(
         self,
@@ -178,8 +183,10 @@ class Desired:
             InvalidError: naming every id that does not exist.
             StorageError: nothing was changed.
         """
-        with self._store.transaction(dry_run=dry_run) as transaction:
-            ids = sorted(transaction.flows()) if flow_ids is None else list(dict.fromkeys(flow_ids))
+        named = None if flow_ids is None else list(dict.fromkeys(flow_ids))
+
+        def edit(transaction: Transaction) -> list[Edit]:
+            ids = sorted(transaction.flows()) if named is None else named
             unknown = [flow_id for flow_id in ids if transaction.get(flow_id) is None]
             if unknown:
                 raise InvalidError(
@@ -195,6 +202,24 @@ class Desired:
                     transaction.put(record)
                 edits.append(self._edit(present, record))
             return edits
+
+        frees = command in ("stop", "pause")
+        return self._transact(edit, frees=frees, dry_run=dry_run)
+
+    def _transact(self, edit: Callable[[Transaction], T], *, frees: bool, dry_run: bool) -> T:
+        """Edit; on a full disk what stops or deletes is tried again in the room that was reserved.
+
+        Raises:
+            StorageError: nothing was changed.
+        """
+        try:
+            with self._store.transaction(frees=frees, dry_run=dry_run) as transaction:
+                return edit(transaction)
+        except StorageFullError:
+            if not frees or not self._store.make_room():
+                raise
+        with self._store.transaction(frees=True, dry_run=dry_run) as transaction:
+            return edit(transaction)
 
 
 def _present(

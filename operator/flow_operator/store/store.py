@@ -27,6 +27,7 @@ from flow_operator.store.journal import (
     write_journal,
 )
 from flow_operator.store.records import Record, StoredFlow, Tombstone, from_document
+from flow_operator.store.reserve import Reserve
 from flow_operator.store.transaction import Transaction
 
 FORMAT = "1"
@@ -54,7 +55,8 @@ class Store:
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
         self._door = Door(lambda: self.version, self._commit)
-        self._behind = Checkpointer(self._directory, self.record)
+        self._reserve = Reserve(layout.reserve)
+        self._behind = Checkpointer(self._directory, self.record, self._reserve)
         self._listeners: list[Listener] = []
         self._sequence = 0
         self._refused: list[Path] = []
@@ -94,16 +96,19 @@ class Store:
     # --- writing -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def transaction(self, *, dry_run: bool = False) -> Iterator[Transaction]:
+    def transaction(self, *, frees: bool = False, dry_run: bool = False) -> Iterator[Transaction]:
         """Change records; what is raised inside changes nothing.
 
         Args:
+            frees: whether it only stops or deletes, and so may use what :meth:`make_room` gave.
             dry_run: whether the changes are only seen inside, and dropped in the end.
 
         Raises:
             StorageError: the changes could not be made durable; nothing was changed.
         """
         with self._door.member() as group:
+            if not frees:
+                self._reserve.take()
             transaction = Transaction(self, group)
             yield transaction
             if dry_run:
@@ -114,6 +119,14 @@ class Store:
         if transaction.changes:
             for listener in self._listeners:
                 listener(transaction.changes)
+
+    def make_room(self) -> bool:
+        """Give the reserve back on a full disk; returns whether there was one to give."""
+        given = self._reserve.give_back()
+        if given:
+            log.warning("the disk is full; only what stops or deletes is written until it is not")
+            self._behind.wake()
+        return given
 
     def _commit(self, group: Group) -> None:
         """Make a group durable, then known; the door sees to it that nobody else writes.
@@ -226,10 +239,20 @@ class Store:
                     self._read(path)
             self._replay()
             self._recover_version()
+            self._take_reserve()
             for path in sorted(self._directory.glob("*.corrupt")):
                 if path.stem not in self._records and not path.name.startswith("txn-"):
                     said = f"StoreError: it could not be read; kept as {path.name}"
                     self.corrupt.setdefault(path.stem, said)
+
+    def _take_reserve(self) -> None:
+        try:
+            self._reserve.take()
+        except StorageError as error:
+            log.warning(
+                "there is no reserve; only what stops or deletes is written", why=str(error)
+            )
+            self._behind.wake()
 
     def _recover_version(self) -> None:
         with contextlib.suppress(FileNotFoundError, ValueError):
