@@ -8,10 +8,9 @@ import os
 import pytest
 
 from flow_operator.errors import StorageFullError
-from flow_operator.store import Desired
 from flow_operator.store.reserve import SIZE
 from support import eventually
-from unit.store_support import create, failing, opening, put
+from unit.store_support import create, edits, failing, opening, put
 
 
 def test_the_reserve_is_really_allocated(root):
@@ -41,7 +40,7 @@ def test_what_stops_or_deletes_is_tried_again_in_the_room_of_the_reserve(root, m
     """Once; and it says nothing of a first try that was refused."""
     with opening(root) as store:
         create(store, "a")
-        desired = Desired(store)
+        desired = edits(store)
         told: list[object] = []
         store.subscribe(told.extend)
         with monkeypatch.context() as patch:
@@ -64,7 +63,7 @@ def test_a_start_does_not_use_the_reserve(root, monkeypatch):
             failing(patch, "write", errno.ENOSPC)
             for command in ("start", "resume", "restart"):
                 with pytest.raises(StorageFullError):
-                    Desired(store).command(command, ["a"])
+                    edits(store).command(command, ["a"])
             with pytest.raises(StorageFullError), store.transaction() as transaction:
                 put(transaction, "b")
         assert given == []
@@ -77,7 +76,7 @@ def test_without_space_for_a_second_try_the_first_refusal_counts(root, monkeypat
         with monkeypatch.context() as patch:
             failing(patch, "write", errno.ENOSPC)
             with pytest.raises(StorageFullError, match="nothing was changed"):
-                Desired(store).command("stop", ["a"])
+                edits(store).command("stop", ["a"])
         assert store.get("a").flow.spec.state == "running"
 
 
