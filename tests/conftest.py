@@ -25,6 +25,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(skip)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that tests have recorded."""
+    reports = [r for kind in ("passed", "failed") for r in terminalreporter.getreports(kind)]
+    figures = [(r.nodeid, *told) for r in reports if r.when == "call" for told in r.user_properties]
+    if figures:
+        terminalreporter.section("figures")
+    for test, name, figure in figures:
+        terminalreporter.write_line(f"{figure:>10} {name}: {test}")
+
+
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
     """A test that leaks a thread or a descriptor fails."""

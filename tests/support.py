@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
 
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.runners.procfs import Identity, Proc, environment, identity, read_proc
@@ -49,6 +50,17 @@ def always_for(seconds: float, check: Callable[[], Any], every: float = 0.02) ->
     while time.monotonic() < end:
         check()
         time.sleep(every)
+
+
+def require(missing: str | None) -> None:
+    """Skip a test where something is missing; a machine of CI must have everything.
+
+    Args:
+        missing: why the test cannot be made here; None if it can.
+    """
+    if missing is not None:
+        assert not os.environ.get("CI"), f"CI may skip nothing: {missing}"
+        pytest.skip(missing)
 
 
 class FakeClock:
