@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -155,6 +155,7 @@ class Flowd:
         self.log = root / "flowd.log"
         self._arguments = arguments
         self._environment = environment or {}
+        self.under: Sequence[str] = ()  # the program that starts it, if another one does
         self.process: subprocess.Popen[str] | None = None
         self.welcome: list[str] = []
         self.client = httpx.Client(timeout=60)
@@ -163,6 +164,7 @@ class Flowd:
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [
+                    *self.under,
                     *(sys.executable, "-m", "flow_operator.flowd"),
                     *("--data", str(self.data), "--listen", "127.0.0.1:0"),
                     *("--manifests", str(self.manifests)),
