@@ -59,6 +59,40 @@ def test_many_writes_become_durable_by_one_rename(root, monkeypatch):
     assert names(root) == ["txn-000000000001.yaml"]
 
 
+def test_a_new_data_directory_is_durable_before_it_is_used(root, monkeypatch):
+    """Its own name first; the mark that it is in use comes last."""
+    order: list[str] = []
+    (root / "data").mkdir()
+    _recorded(monkeypatch, order)
+    opened(root / "data").close()
+    assert order == [
+        f"fsync {root.name}",
+        "fsync .tmp-format",
+        "rename .tmp-format format",
+        "fsync data",
+    ]
+
+
+def test_a_version_is_durable_before_the_file_that_holds_it_goes(root, monkeypatch):
+    """Else a power cut may leave none that is as large; one writing does for many deleted flows."""
+    order: list[str] = []
+    with opening(root) as store:
+        for flow_id in "ab":
+            create(store, flow_id)
+        for flow_id in "ab":
+            Desired(store).delete(flow_id)
+        _recorded(monkeypatch, order)
+        for flow_id in "ab":
+            assert store.purge(store.record(flow_id))
+    assert order == [
+        "fsync .tmp-version",
+        "rename .tmp-version version",
+        f"fsync {root.name}",
+        "unlink a.yaml",
+        "unlink b.yaml",
+    ]
+
+
 def _recorded(monkeypatch: pytest.MonkeyPatch, order: list[str]) -> None:
     real_fsync, real_rename, real_unlink = os.fsync, os.rename, os.unlink
 
