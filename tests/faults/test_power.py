@@ -22,9 +22,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from faults.crash_scenes import folder_of, two_files
 from faults.disk import Disk, unavailable
 from faults.ledger import Ledger
 from faults.power_writer import THREADS, state_after
+from flow_operator.store import Desired
 from support import Flowd, eventually, processes_of
 from unit.store_support import opening, script
 
@@ -182,6 +184,23 @@ def opening_of(disk: Disk) -> None:
     """A data directory that is there already: what is tried is the writing, not the beginning."""
     with opening(disk.path / "data"):
         os.sync()
+
+
+def test_what_the_api_took_from_a_file_stays_deleted(disk: Disk) -> None:
+    """That a file was applied is known after a power cut, else it would be applied once more."""
+    disk.unmount()
+    disk.mount("noauto_da_alloc")
+    two_files(disk.path)
+    os.sync()
+    with opening(disk.path / "data") as store:
+        folder_of(disk.path, store).scan()
+        Desired(store).delete("a", force=True)
+        disk.cut()
+    disk.unmount()
+    disk.mount()
+    with opening(disk.path / "data") as store:
+        folder_of(disk.path, store).scan()
+        assert [flow.flow_id for flow in store.flows()] == ["b", "c", "d"]
 
 
 @pytest.mark.soak

@@ -33,7 +33,7 @@ from flow_operator.clock import Clock
 from flow_operator.errors import StorageError
 from flow_operator.sources.apply import Applied, Apply, FileRecord, Prune
 from flow_operator.sources.scan import SETTLE, Look, Scanner
-from flow_operator.store import Store, write_quietly
+from flow_operator.store import Store, write_durably
 
 DEBOUNCE = 0.05
 """Seconds between a hint and the look, so that a burst of hints costs one look."""
@@ -211,8 +211,9 @@ class FolderSource:
         self._applied = Applied({}, {}, (), f"{look.trouble}; its flows go on as they are")
 
     def _keep(self, records: dict[str, FileRecord]) -> None:
+        """Durably: a flow that the API has deleted is told by this from one that is new."""
         if records != self._known:
-            write_quietly(self._state, msgspec.json.encode(records))
+            write_durably(self._state, msgspec.json.encode(records))
             self._known = records
 
     def _tell(self, applied: Applied) -> None:

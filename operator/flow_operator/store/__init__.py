@@ -5,7 +5,7 @@ acknowledged survives a power cut; what was not is there whole or not at all.
 """
 
 from flow_operator.store.desired import Desired, Edit
-from flow_operator.store.files import write_quietly
+from flow_operator.store.files import write_durably
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
 from flow_operator.store.records import Origin, StoredFlow, Tombstone
@@ -22,5 +22,5 @@ __all__ = [
     "StoredFlow",
     "Tombstone",
     "Transaction",
-    "write_quietly",
+    "write_durably",
 ]
