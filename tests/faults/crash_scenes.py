@@ -19,9 +19,9 @@ from flow_operator.manifest import dump_yaml
 from flow_operator.memory import FlowMemory, encode_memory
 from flow_operator.settings import Layout
 from flow_operator.sources import FolderSource
-from flow_operator.store import DataLock, Desired, Memories, Store, StoredFlow, Tombstone
+from flow_operator.store import DataLock, Memories, Store, StoredFlow, Tombstone
 from support import FakeClock, make_document, make_manifest
-from unit.store_support import create, no_checkpoints, opened, opening, put
+from unit.store_support import create, edits, no_checkpoints, opened, opening, put
 
 State = dict[str, Any]
 MANY = [f"flow-{n:02}" for n in range(20)]
@@ -78,7 +78,7 @@ class Scene:
 def single_writes(root: Path) -> Iterator[State]:
     """A flow is created, replaced and commanded; another one is created."""
     with opening(root / "data") as store:
-        desired = Desired(store)
+        desired = edits(store)
         yield state_of(store)
         desired.create([make_manifest("a", "one")])
         yield state_of(store)
@@ -102,11 +102,11 @@ def command_on_many(root: Path) -> Iterator[State]:
     """All flows are commanded twice, while files of the first command are still written."""
     with opening(root / "data") as store:
         yield state_of(store)
-        Desired(store).command("stop", None)
+        edits(store).command("stop", None)
         yield state_of(store)
-        Desired(store).replace(make_manifest(MANY[3], "other"))
+        edits(store).replace(make_manifest(MANY[3], "other"))
         yield state_of(store)
-        Desired(store).command("restart", None)
+        edits(store).command("restart", None)
         yield state_of(store)
 
 
@@ -118,7 +118,7 @@ def many_flows(root: Path) -> None:
 def deletes(root: Path) -> Iterator[State]:
     """Flows are deleted and purged, while files of a batch that they came with are written."""
     with opening(root / "data") as store:
-        desired = Desired(store)
+        desired = edits(store)
         yield state_of(store)
         create(store, "b", "c", "d")
         yield state_of(store)
@@ -168,8 +168,8 @@ def left_by_a_crash(root: Path) -> None:
     create(store, *MANY)
     with store.transaction() as transaction:
         put(transaction, *MANY[5:15], script="later")
-    Desired(store).command("stop", [MANY[6]])
-    Desired(store).delete(MANY[7])
+    edits(store).command("stop", [MANY[6]])
+    edits(store).delete(MANY[7])
     flows = root / "data" / "flows"
     journal = next(flows.glob("txn-*1.yaml")).read_bytes()
     (flows / ".tmp-txn-000000000009.yaml").write_bytes(journal[: len(journal) // 2])
@@ -275,7 +275,7 @@ def applied_files(root: Path) -> None:
 def folder_and_api(root: Path) -> Iterator[State]:
     """A flow that the API took from its file stays deleted, whatever happens to other files."""
     with opening(root / "data") as store:
-        Desired(store).delete("a", force=True)
+        edits(store).delete("a", force=True)
         _file(root, "two.yaml", "y", "c", "d")
         yield state_of(store)
         folder_of(root, store).scan()

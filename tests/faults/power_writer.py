@@ -70,8 +70,7 @@ def write(store, thread: int, number: int) -> None:
 
 
 def _transact(store, change: Change) -> None:
-    from flow_operator.store import Desired  # noqa: PLC0415
-    from unit.store_support import put  # noqa: PLC0415
+    from unit.store_support import edits, put  # noqa: PLC0415
 
     [*flow_ids] = change
     script = change[flow_ids[0]]
@@ -79,7 +78,7 @@ def _transact(store, change: Change) -> None:
         with store.transaction() as transaction:
             put(transaction, *flow_ids, script=script)
         return
-    Desired(store).delete(flow_ids[0])
+    edits(store).delete(flow_ids[0])
     store.purge(store.record(flow_ids[0]))
 
 

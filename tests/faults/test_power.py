@@ -26,9 +26,8 @@ from faults.crash_scenes import folder_of, two_files
 from faults.disk import Disk, unavailable
 from faults.ledger import Ledger
 from faults.power_writer import THREADS, state_after
-from flow_operator.store import Desired
 from support import Flowd, eventually, processes_of
-from unit.store_support import opening, script
+from unit.store_support import edits, opening, script
 
 HERE = Path(__file__).parent
 CUTS = {"ext4": 150, "xfs": 50}
@@ -194,7 +193,7 @@ def test_what_the_api_took_from_a_file_stays_deleted(disk: Disk) -> None:
     os.sync()
     with opening(disk.path / "data") as store:
         folder_of(disk.path, store).scan()
-        Desired(store).delete("a", force=True)
+        edits(store).delete("a", force=True)
         disk.cut()
     disk.unmount()
     disk.mount()

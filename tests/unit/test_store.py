@@ -80,7 +80,7 @@ def test_a_version_is_durable_before_the_file_that_holds_it_goes(root, monkeypat
         for flow_id in "ab":
             create(store, flow_id)
         for flow_id in "ab":
-            Desired(store).delete(flow_id)
+            edits(store).delete(flow_id)
         _recorded(monkeypatch, order)
         for flow_id in "ab":
             assert store.purge(store.record(flow_id))
