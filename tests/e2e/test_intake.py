@@ -211,6 +211,12 @@ def test_an_idle_flow_outlives_its_shim(flowd: Flowd) -> None:
     [_, second, third], shim = flowd.pids("flow"), flowd.shim_pid()
     os.kill(shim, signal.SIGKILL)
     eventually(lambda: _assert(flowd.shim_pid() not in (0, shim)))
+
+    def held() -> None:
+        conditions = {c["type"]: c["status"] for c in flowd.status("flow")["conditions"]}
+        assert conditions["PipeUnheld"] == "False"
+
+    always_for(0.5, held)  # The step lingers for longer; its pipe is held again meanwhile.
     eventually(lambda: _assert(not alive(second)))
 
     def back() -> None:

@@ -324,6 +324,25 @@ class TestProcessRunner(RunnerContract):
         assert ended is not None
         assert (ended.reason, ended.code) == ("Error", 7)
 
+    @pytest.mark.parametrize("source_runs", [False, True])
+    def test_a_step_whose_input_was_cut_by_the_death_of_a_shim_is_known(
+        self, runner: Runner, source_runs: bool
+    ) -> None:
+        """While nobody else could write: it has seen an end. Its next attempt has not."""
+        wanted = self.run(runner, FOREVER, "cat; sleep 0.5; exec sleep 1000", "cat")
+        assert not any(step.cut for step in self.one(runner).steps)
+        if not source_runs:
+            runner.signal("r1", [0], "SIGTERM")
+            self.await_exit(runner)
+        self.replace_shim()
+        eventually(lambda: _assert(len(runner.observe("demo")) == 1))
+        cut = [step.cut for step in self.one(runner).steps]
+        assert cut == [False, not source_runs, False]
+        runner.signal("r1", [1], "SIGKILL")
+        assert self.await_exit(runner, 1).steps[1].cut is not source_runs
+        runner.start_step(wanted, 1, 2)
+        assert not self.one(runner).steps[1].cut
+
     # --- numbers -------------------------------------------------------------------------
 
     def test_usage_is_measured(self, runner: Runner) -> None:

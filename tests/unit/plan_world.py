@@ -56,6 +56,7 @@ class Process:
     exit: Exit | None = None
     input_bytes: int = 0
     limits: tuple[tuple[str, bool], ...] = ()
+    cut: bool = False
     signals: list[str] = field(default_factory=list)
 
     @property
@@ -65,7 +66,7 @@ class Process:
     def view(self) -> StepView:
         pid = self.pid if self.alive else 0
         seen = (self.attempt, pid, self.pid, self.ended, self.exit, self.input_bytes)
-        return StepView(*seen, self.limits)
+        return StepView(*seen, self.limits, cut=self.cut)
 
 
 @dataclass

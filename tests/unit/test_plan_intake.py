@@ -245,7 +245,7 @@ def test_an_exit_that_was_told_late_is_the_sources_own():
 
 
 def test_a_source_that_waits_for_its_restart_is_left_waiting_until_the_resume():
-    """Its backoff is what it was; the others drain."""
+    """Its backoff is what it was, and goes on meanwhile; the others drain."""
     world = running("a", "b", pause=INTAKE, restart={"backoff": {"initial": "10s", "jitter": 0}})
     for _ in range(2):
         world.exit(0, 1)
@@ -258,7 +258,12 @@ def test_a_source_that_waits_for_its_restart_is_left_waiting_until_the_resume():
     world.ask("running")
     assert world.look() == []
     assert (world.phase, world.wake) == ("backoff", world.clock.now + 5)
-    assert kinds(world.advance(5)) == ["StartStep"]
+    world.ask("paused")
+    world.look()
+    assert world.advance(60) == []
+    assert (world.phase, world.wake) == ("paused", None)
+    world.ask("running")
+    assert kinds(world.look()) == ["StartStep"]
 
 
 def test_a_flow_of_one_step_that_was_not_running_stays_not_running():
@@ -306,11 +311,11 @@ def test_a_later_step_that_uses_up_its_restarts_fails_the_flow():
     assert world.phase == "failed"
 
 
-@pytest.mark.parametrize(("unheld", "action"), [((), "EndStep"), ((0,), "StartStep")])
-def test_a_step_whose_pipe_was_cut_is_started_again(unheld, action):
+@pytest.mark.parametrize(("cut", "action"), [(False, "EndStep"), (True, "StartStep")])
+def test_a_step_whose_pipe_was_cut_is_started_again(cut, action):
     """The end that it saw was nobody's wish; one that ends well by itself has ended for good."""
     world = _paused(restart={"policy": "OnFailure"})
-    world.run().unheld = unheld
+    world.run().steps[1].cut = cut
     world.exit(1, 0)
     assert kinds(world.look()) == [action]
 
@@ -327,6 +332,14 @@ def test_a_step_that_was_found_unhealthy_before_is_still_seen_to_its_end():
     world.exit(0, signal=15)
     assert kinds(world.look()) == []
     assert signals(world.advance(4)) == [((1,), "SIGKILL")]
+
+
+def test_a_verdict_about_a_source_that_is_to_end_anyway_changes_nothing():
+    """It is neither told twice, nor is the event about its health."""
+    world = _pausing()
+    world.seen_extra = {"unhealthy": frozenset({(world.run().name, 0, 1)})}
+    assert world.look() == []
+    assert "Unhealthy" not in world.reasons()
 
 
 # --- resuming --------------------------------------------------------------------------------

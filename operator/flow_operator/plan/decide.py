@@ -451,20 +451,13 @@ class _Planner:
 
     def _wants_restart(self, run: RunMemory, index: int, view: StepView, *, well: bool) -> bool:
         policy = self._policy(run).spec.restart.policy
-        if policy == "Never" or (well and policy == "OnFailure" and not self._cut_off(run, index)):
+        if policy == "Never" or (well and policy == "OnFailure" and not view.cut):
             return False
         if run.stop is None:
             return True
         # While draining, only a step that still has something to read is worth a restart.
         upstream_ended = index == 0 or run.steps[index - 1].ended
         return index > 0 and (view.input_bytes > 0 or not upstream_ended)
-
-    def _cut_off(self, run: RunMemory, index: int) -> bool:
-        """Whether a step has seen an end of input that nobody meant.
-
-        Who had held its pipe, for a first step that is paused, was killed.
-        """
-        return run.pause is not None and index - 1 in self.instances[run.run].unheld
 
     def _used_up(self, run: RunMemory, step: StepMemory) -> bool:
         most = self._policy(run).spec.restart.max_restarts

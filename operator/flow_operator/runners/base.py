@@ -68,6 +68,8 @@ class StepView(Struct, frozen=True):
             cannot have them is not started.
         log_from: the position in its log at which the output of this attempt begins; None if
             nobody knows. Opaque to all but the runner.
+        cut: whether it has seen an end of its input that was none: who had held its pipe, while
+            the step before it had no process, was killed.
     """
 
     attempt: int = 0
@@ -78,6 +80,7 @@ class StepView(Struct, frozen=True):
     input_bytes: int = 0
     limits: tuple[tuple[str, bool], ...] = ()
     log_from: int | None = None
+    cut: bool = False
 
     @property
     def alive(self) -> bool:
@@ -92,9 +95,8 @@ class Instance(Struct, frozen=True):
         frozen: every process was seen stopped.
         gone: no process of the run is left; seen twice.
         survivors: pids that outlived every step, as last seen by a sweep or a freeze.
-        unheld: the pipes, by the index of the step before them, whose reader has seen an end of
-            input, or will once a step beside them exits: who held them was killed, and nobody
-            could take them over in time.
+        unheld: the pipes, by the index of the step before them, that will break if a step beside
+            them exits: who held them was killed, and nobody could take them over.
     """
 
     run: str

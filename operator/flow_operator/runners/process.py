@@ -571,4 +571,5 @@ def _step_view(step: dict[str, Any]) -> StepView:
         step["input"],
         tuple(sorted(step["limits"].items())),
         step.get("log_from"),
+        step.get("cut", False),
     )

@@ -103,6 +103,7 @@ class Step:
     Attributes:
         leaf: the directory of its present attempt's cgroup, if it has one.
         limits: which of those that were asked for hold.
+        cut: whether its present attempt has seen an end of its input because a shim was killed.
     """
 
     def __init__(self) -> None:
@@ -115,6 +116,7 @@ class Step:
         self.leaf: str | None = None
         self.limits: dict[str, bool] = {}
         self.log_from: int | None = None
+        self.cut = False
 
     @property
     def alive(self) -> bool:
@@ -144,7 +146,7 @@ class Run:
     Attributes:
         group: the directory of its cgroup, if it has one.
         lost: the pipes, by the index of the step before them, that an earlier shim held and this
-            one could not get hold of, or not before their reader had seen an end of input.
+            one could not get hold of.
     """
 
     def __init__(self, run: str, labels: Mapping[str, Any], count: int) -> None:
@@ -182,6 +184,7 @@ class Run:
         step.attempt = attempt
         step.exit = None
         step.pid = 0
+        step.cut = False
         step.log_from = spec.get("log_from")
         try:
             with self._group(groups, f"{index}.{attempt}") as step.leaf:
@@ -236,6 +239,8 @@ class Run:
                 step.leaf, step.limits = leaf, cgroups.held(leaf)
             if index + 1 < len(self.steps):
                 self._hold_again(index, process, known[index + 1])
+                # For a moment nobody could have written.
+                self.steps[index + 1].cut = step.exit is not None and not process["ended"]
         for index, process in enumerate(known):
             if process["ended"]:
                 self.end(index)
@@ -270,8 +275,6 @@ class Run:
         self.pipes[index].close_read()
         self.pipes[index].close_write()
         self.pipes[index] = pipe
-        if self.steps[index].exit is not None and not writer["ended"]:
-            self.lost.append(index)  # For a moment nobody could have written.
 
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
@@ -342,6 +345,7 @@ class Run:
                     "limits": step.limits,
                     "input": self.pipes[index - 1].bytes() if index and not step.alive else 0,
                     "log_from": step.log_from,
+                    "cut": step.cut,
                 }
                 for index, step in enumerate(self.steps)
             ],
