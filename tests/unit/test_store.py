@@ -81,6 +81,7 @@ def test_a_version_is_durable_before_the_file_that_holds_it_goes(root, monkeypat
             create(store, flow_id)
         for flow_id in "ab":
             edits(store).delete(flow_id)
+        store._behind.run()
         _recorded(monkeypatch, order)
         for flow_id in "ab":
             assert store.purge(store.record(flow_id))
