@@ -38,7 +38,7 @@ class StepMemory(Record, frozen=True):
             SIGKILL has followed.
         pid: of its process, with ``start``; what a new shim needs to take it over. 0 once it
             has exited, and before the start was recorded.
-        last_exit: how it last ended.
+        last_exit: how it last ended; ``exited`` is the attempt that did.
         log_from: where in its log the output of the last attempt begins; None if nobody knows.
         printed: patterns of log lines that were found, with the attempt that had printed them.
     """
@@ -54,6 +54,7 @@ class StepMemory(Record, frozen=True):
     start: int = 0
     ended: bool = False
     last_exit: Exit | None = None
+    exited: int = 0
     trouble: str = ""
     killed: bool = False
     log_from: int | None = None
@@ -140,7 +141,7 @@ class RunMemory(Record, frozen=True):
                 s.pid,
                 s.start,
                 s.ended,
-                None if s.pid else s.last_exit,
+                s.last_exit if s.exited == s.attempt and not s.pid else None,
                 log_from=s.log_from,
             )
             for s in self.steps

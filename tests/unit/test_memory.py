@@ -17,6 +17,7 @@ from flow_operator.memory import (
     decode_memory,
     encode_memory,
 )
+from flow_operator.plan import plan
 from flow_operator.runners.base import Exit, Handle, StepView
 from flow_operator.settings import Layout
 from flow_operator.store import Memories
@@ -35,7 +36,7 @@ def _full() -> FlowMemory:
     ).flow
     ended = Exit("Error", 3, None, "why", 12.5, 1.7e9)
     steps = (
-        StepMemory(2, 1, 1, 1, 10.25, 11.5, None, 0, 0, ended=False, last_exit=ended),
+        StepMemory(2, 1, 1, 1, 10.25, 11.5, None, 0, 0, ended=False, last_exit=ended, exited=2),
         StepMemory(pid=42, start=7),
     )
     stop = Stopping("drain", "term", "Stopped", 99.5, signalled=True)
@@ -95,6 +96,17 @@ def test_a_handle_tells_what_a_runner_needs():
     assert handle == Handle(
         "demo-0", "demo", 0, ("a", "s1"), (StepView(2, 0, 0, False, ended), StepView(1, 42, 7))
     )
+
+
+def test_the_exit_of_the_attempt_before_is_not_in_a_handle():
+    """The attempt was started, and the operator killed before it had seen its process."""
+    world = running("a")
+    world.exit(0, 1)
+    decision = plan(world.want, world.seen(), world.memory, world.clock.now)
+    handle = decision.memory.runs[0].handle()
+    (step,) = handle.steps
+    assert (step.attempt, step.pid, step.exit) == (2, 0, None)
+    assert handle.started, "it was started before, so it is not to be launched"
 
 
 def test_a_living_step_has_no_exit_in_its_handle():

@@ -246,6 +246,34 @@ def test_a_restart_that_could_not_be_remembered_is_counted_when_it_is_seen():
     assert again.attempt == 3
 
 
+def _lost_attempt(*, ends: int = 0) -> World:
+    """A world whose step was started again by a shim that was killed before its word had come."""
+    world = running("a", "b")
+    world.exit(ends, 1)
+    before = world.run().steps[ends]
+    assert kinds(world.look()) == ["StartStep"]
+    world.run().steps[ends] = before
+    return world
+
+
+def test_an_attempt_that_the_runner_does_not_know_is_ordered_again():
+    """Under its number, so that nothing runs twice; it is no reason to give the flow up."""
+    world = _lost_attempt()
+    (again,) = world.look()
+    assert isinstance(again, StartStep)
+    assert (again.index, again.attempt) == (0, 2)
+    assert (world.phase, world.status.restarts) == ("running", 1)
+
+
+@pytest.mark.parametrize(("index", "left", "action"), [(0, 0, "EndStep"), (1, 10, "StartStep")])
+def test_a_drain_orders_again_only_what_has_something_to_read(index, left, action):
+    """The source was told to end; a sink whose restart was lost still has its input."""
+    world = _lost_attempt(ends=index)
+    world.run().steps[index].input_bytes = left
+    world.ask("stopped")
+    assert action in kinds(world.look())
+
+
 # --- strays ----------------------------------------------------------------------------------
 
 

@@ -403,6 +403,11 @@ class _Planner:
     ) -> StepMemory:
         """Judge an exit once, then start the step again when it is due, or let it go."""
         assert view.exit is not None  # noqa: S101 - neither alive nor ended
+        if view.attempt < step.attempt and self._is_still_wanted(run, index, view):
+            # It was started by a shim that was killed before its word had come, and nobody has
+            # seen how it ended: it is asked for once more, which changes nothing where it runs.
+            self.actions.append(StartStep(run.run, run, index, step.attempt))
+            return step
         restart = self._policy(run).spec.restart
         if ended_by_pause(run, index, view):
             return after_pause(step, view, restart.reset_after.seconds)
@@ -458,6 +463,9 @@ class _Planner:
         # While draining, only a step that still has something to read is worth a restart.
         upstream_ended = index == 0 or run.steps[index - 1].ended
         return index > 0 and (view.input_bytes > 0 or not upstream_ended)
+
+    def _is_still_wanted(self, run: RunMemory, index: int, view: StepView) -> bool:
+        return run.stop is None or self._wants_restart(run, index, view, well=False)
 
     def _used_up(self, run: RunMemory, step: StepMemory) -> bool:
         most = self._policy(run).spec.restart.max_restarts
@@ -620,6 +628,7 @@ def _step_as_seen(step: StepMemory, view: StepView, *, resumed: bool) -> StepMem
         start=view.start,
         ended=view.ended or step.ended,
         last_exit=view.exit if view.exit is not None else step.last_exit,
+        exited=view.attempt if view.exit is not None else step.exited,
         log_from=view.log_from,
     )
 

@@ -140,7 +140,10 @@ class Handle(Struct, frozen=True):
     @property
     def started(self) -> bool:
         """Whether anything of it was ever seen."""
-        return any(step.pid or step.exit is not None or step.ended for step in self.steps)
+        return any(
+            step.pid or step.exit is not None or step.ended or step.attempt > 1
+            for step in self.steps
+        )
 
 
 class Usage(Struct, frozen=True):
