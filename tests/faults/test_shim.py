@@ -262,6 +262,7 @@ def test_a_shim_without_descriptors_says_so_and_heals(make_flowd: Make) -> None:
         return running, waiting
 
     running, waiting = eventually(settled)
+    assert len(os.listdir(f"/proc/{shim}/fd")) < limit - 8, "none was kept for operators and logs"
     message = flowd.status(waiting[0])["message"]
     assert "descriptor" in message.lower() or "Too many open files" in message, message
     before = _cpu_ticks(shim)
