@@ -48,6 +48,24 @@ def test_a_drain_is_carried_on_by_the_operator_that_comes_next():
     assert signals(world.advance(20)) == [((0, 1, 2), "SIGTERM")]
 
 
+@pytest.mark.parametrize("waits", [False, True], ids=["running", "in backoff"])
+def test_a_stop_that_was_cut_off_is_finished_though_it_is_no_longer_wanted(waits):
+    """The operator was killed after the first thing it did; then the flow was started again."""
+    world = running("a", "b", restart={"backoff": {"initial": "1h", "max": "2h"}})
+    for _ in range(2 * waits):
+        world.exit(0, 1)
+        world.look()
+    old = world.run().name
+    world.ask("stopped")
+    assert len(world.look(killed_after=1)) == 1
+    world.ask("running")
+    world.look()
+    world.cascade()
+    assert world.phase == "running"
+    assert world.run().name != old
+    assert all(step.alive for step in world.run().steps)
+
+
 def test_the_stop_signal_is_the_flows_own():
     """``stop.signal`` goes to the source."""
     world = _stopping(stop={"signal": "SIGINT"})

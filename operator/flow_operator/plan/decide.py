@@ -250,9 +250,12 @@ class _Planner:
         self.restarts += sum(step.restarts for step in run.steps) - ordered
         reason = reason_to_stop(self.want, replica, run)
         if run.stop is None and reason and not self.want.hold:
-            run = self._begin_stop(run, reason)
+            # Remembered before anything of it is done: it is finished whatever is wanted by then,
+            # since a step whose pipes were let go cannot go on.
+            self.runs[replica] = self._begin_stop(run, reason)
             self._note("Stopping", f"replica {replica}: {reason}")
-        if run.stop is not None:
+            self._wake_at(self.now)
+        elif run.stop is not None:
             self._go_on_stopping(run, instance)
         elif self.want.paused and self._policy(run).spec.pause.mode == "freeze":
             self._hold_still(run, instance)
