@@ -411,9 +411,18 @@ class _Planner:
             # seen how it ended: it is asked for once more, which changes nothing where it runs.
             self.actions.append(StartStep(run.run, run, index, step.attempt))
             return step
-        restart = self._policy(run).spec.restart
         if ended_by_pause(run, index, view):
-            return after_pause(step, view, restart.reset_after.seconds)
+            return after_pause(step, view, self._policy(run).spec.restart.reset_after.seconds)
+        step = self._judged(run, index, view, step)
+        if step.retry_at is None:
+            self.actions.append(EndStep(run.run, index))
+            return replace(step, ended=True)
+        return self._started_when_due(run, index, view, step)
+
+    def _judged(self, run: RunMemory, index: int, view: StepView, step: StepMemory) -> StepMemory:
+        """Whether, and when, a step that has exited is started again."""
+        assert view.exit is not None  # noqa: S101 - neither alive nor ended
+        restart = self._policy(run).spec.restart
         if step.judged < view.attempt:
             well = self._well(run, index, view.exit) and step.term_at is None
             step = replace(step, judged=view.attempt, term_at=None)
@@ -430,17 +439,19 @@ class _Planner:
             last = self._used_up(run, step) or not self._wants_restart(run, index, view, well=False)
             first = step.started_at < run.stop.begun
             step = replace(step, retry_at=None if last else self.now if first else step.retry_at)
-        if step.retry_at is None:
-            self.actions.append(EndStep(run.run, index))
-            return replace(step, ended=True)
+        return step
+
+    def _started_when_due(
+        self, run: RunMemory, index: int, view: StepView, step: StepMemory
+    ) -> StepMemory:
+        assert step.retry_at is not None  # noqa: S101 - else it would have ended for good
+        scope = self._policy(run).spec.restart.scope
         held = index == 0 and run.pause is not None
-        whole = restart.scope == "flow" and run.stop is None and not self.want.paused
-        if held or whole:
+        whole = scope == "flow" and run.stop is None and not self.want.paused
+        if held or whole or self._used_up(run, step):
             return step
         if step.retry_at > self.now:
             self._wake_at(step.retry_at)
-            return step
-        if self._used_up(run, step):
             return step
         self.restarts += 1
         attempt = view.attempt + 1
