@@ -335,6 +335,59 @@ def test_a_kill_during_a_rotation_loses_and_doubles_nothing(
         assert not left & {"step.new", "step.rotating"}, step
 
 
+def test_lines_that_are_all_the_same_are_not_taken_for_ones_that_are_still_there(
+    place: Path,
+) -> None:
+    """Killed after the head was taken away: the file is shorter than it was, or begins later."""
+    places = (place / str(number) / "step.log" for number in itertools.count())
+    made: list[Path] = []
+
+    def act() -> None:
+        path = next(places)
+        path.parent.mkdir()
+        made.append(path)
+        append(path, b"tick\n" * 8_000)
+        stream = Stream(path)
+        stream.rotate(PIECE, 100)
+
+    for step in crashes(act):
+        append(made[-1], b"tick\n")
+        assert content(Stream(made[-1])) == (0, b"tick\n" * 8_001), step
+
+
+def test_a_file_that_is_full_to_the_byte_waits_for_one_more(path: Path) -> None:
+    """A range that reaches the end of a file cannot be collapsed."""
+    stream = Stream(path)
+    append(path, b"x" * PIECE)
+    rotate(stream, 100)
+    assert stream.live() == PIECE
+    append(path, b"x")
+    rotate(stream, 100)
+    assert stream.live() == 1
+
+
+def test_a_copy_is_on_the_disk_before_its_original_goes(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A power cut may come at any moment."""
+    order: list[str] = []
+
+    def recorded(owner: object, name: str) -> None:
+        real = getattr(owner, name)
+
+        def call(*given: object) -> object:
+            order.append(name)
+            return real(*given)
+
+        monkeypatch.setattr(owner, name, call)
+
+    for owner, name in [(space, "copy"), (os, "fdatasync"), (os, "rename"), (space, "take_away")]:
+        recorded(owner, name)
+    append(path, numbered(2_000))
+    Stream(path).rotate(PIECE, 100)
+    assert order == ["copy", "fdatasync", "rename", "take_away"]
+
+
 def test_a_kill_while_dropping_leaves_the_newest(place: Path) -> None:
     """What was to go may be there a little longer."""
     places = (place / str(number) / "step.log" for number in itertools.count())
