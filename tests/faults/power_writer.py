@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import stat
 import sys
 import threading
@@ -67,6 +66,9 @@ def write(store, thread: int, number: int) -> None:
             number += 1
     except StorageError:
         return  # The power is off.
+    except BaseException:  # noqa: BLE001 - a mistake of ours; nobody may wait for us
+        traceback.print_exc()
+        os._exit(1)
 
 
 def _transact(store, change: Change) -> None:
@@ -89,12 +91,14 @@ def play(root: Path, without: str, numbers: list[int]) -> None:
     leave_out(without)
     store = opened(root)
     threads = [
-        threading.Thread(target=write, args=(store, thread, number))
+        threading.Thread(target=write, args=(store, thread, number), daemon=True)
         for thread, number in enumerate(numbers)
     ]
     for thread in threads:
         thread.start()
-    signal.pause()  # Until we are killed, also once nothing can be written any more.
+    # Until we are killed, also once nothing can be written any more; or until nobody listens.
+    while os.read(0, 1):
+        pass
 
 
 def main() -> None:
