@@ -7,6 +7,7 @@ import json
 import time
 from typing import Any
 
+import bottle
 import pytest
 from msgspec.structs import replace
 
@@ -29,6 +30,15 @@ def demo(api: Any) -> Any:
     api.log("demo", "s1", "hello\n")
     api.board.record("demo", "Tried", "to tell something")
     return api
+
+
+def test_a_thread_keeps_neither_request_nor_answer(demo: Any) -> None:
+    """Each of many would hold the largest bodies that it has ever seen."""
+    documents = [make_document(f"large-{n}", state="stopped") for n in range(100)]
+    assert demo.client.send("POST", "/flows", documents).read()
+    assert "wsgi.input" not in bottle.request.environ
+    assert demo.client.get("/flows").read()
+    assert not bottle.response.body
 
 
 @pytest.mark.parametrize("path", READ)

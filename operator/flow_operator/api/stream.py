@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
+from bottle import request, response
+
 _KEY = "flow_operator.stream"
 
 
@@ -45,6 +47,7 @@ class Streams:
         status, headers, exc_info = head
         stream: Stream | None = environ.pop(_KEY, None)
         if stream is None:
+            _forget()
             start_response(status, headers, exc_info)
             return body
         if hasattr(body, "close"):
@@ -52,3 +55,13 @@ class Streams:
         endless = [(name, value) for name, value in headers if name.lower() != "content-length"]
         start_response(status, endless)(b"")
         return stream
+
+
+def _forget() -> None:
+    """Let go of a request and its answer.
+
+    Bottle keeps both until the same thread has the next: with each of many threads, that would be
+    as many copies of the status of all flows, and of the largest bodies ever sent.
+    """
+    request.bind({})
+    response.body = b""
