@@ -206,8 +206,10 @@ def test_a_flow_that_cannot_be_read_does_not_hold_up_the_end(flowd: Flowd) -> No
     """Its processes run on while the operator does, and are drained when it ends."""
     flowd.create(make_document("bad"))
     flowd.await_status("bad", "running")
+    file = flowd.data / "flows" / "bad.yaml"
+    eventually(lambda: _assert(file.exists() and not list(file.parent.glob("txn-*"))))
     flowd.kill()
-    (flowd.data / "flows" / "bad.yaml").write_text("{")
+    file.write_text("{")
     flowd.start()
     assert flowd.await_status("bad", "unknown")["message"].startswith("StoreError")
     assert len(processes_of(flowd.data)) == 1
