@@ -201,6 +201,57 @@ class FlowClient:
         answer = self._call("DELETE", _path(flow_id), params=params)
         return _only_detail(answer) if dry_run else _expect(answer, dict)
 
+    def history(self, flow_id: str) -> list[JsonObject]:
+        """The last ten generations of a flow, newest first.
+
+        Each is ``{"generation", "at", "by", "action", "change", "diff"}``; ``diff`` is None if the
+        generation before it is not kept.
+
+        Raises:
+            ApiError: 404, there is no flow of that id.
+        """
+        answer = _expect(self._call("GET", f"{_path(flow_id)}/history"), dict)
+        return _expect(answer.get("history"), list)
+
+    def generation(self, flow_id: str, generation: int) -> JsonObject:
+        """A flow's configuration as it was then.
+
+        Raises:
+            ApiError: 404, there is no flow of that id, or that generation is not kept.
+        """
+        return _expect(self._call("GET", f"{_path(flow_id)}/history/{generation}"), dict)
+
+    def rollback(
+        self,
+        flow_id: str,
+        generation: int | None = None,
+        *,
+        if_match: str | None = None,
+        force: bool = False,
+        dry_run: bool = False,
+    ) -> JsonObject:
+        """Make an earlier configuration the present one, as a new generation.
+
+        Args:
+            flow_id: of the flow.
+            generation: which; None is the last one that differs from the present one.
+            if_match: an ETag; only if the present configuration has it.
+            force: take the flow over from the manifest file that owns it.
+            dry_run: write nothing; the answer is ``{"flow_id", "change"}``.
+
+        Returns:
+            ``{"flow_id", "to", "generation", "change"}``.
+
+        Raises:
+            ApiError: 400 not kept, 404 unknown, 409 owned by a file, 412 the ETag has moved on.
+        """
+        headers = {"If-Match": if_match} if if_match else {}
+        body = {} if generation is None else {"generation": generation}
+        path = f"{_path(flow_id)}/rollback"
+        params = _given(force=_flag(force), dryRun=_dry(dry_run))
+        answer = self._call("POST", path, json=body, headers=headers, params=params)
+        return _only_detail(answer) if dry_run else _expect(answer, dict)
+
     # --- status and commands -----------------------------------------------------------------
 
     def statuses(self) -> dict[str, JsonObject]:

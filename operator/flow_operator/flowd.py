@@ -99,6 +99,7 @@ class Operator:
                 board=board,
                 state=layout.folder_state,
                 prune=settings.prune,
+                foresee=reconciler.foresee,
                 clock=clock,
             )
             if settings.manifests is not None

@@ -20,6 +20,7 @@ class Layout:
 
     ============== =======================================================
     ``flows/``     desired state, one YAML document per flow
+    ``history/``   what flows were before, one file per flow
     ``runs/``      launch intents and what backoff needs, one file per flow
     ``logs/``      what steps print: ``FLOW/REPLICA/STEP.log``
     ``work/``      one directory per flow for its own use (``FLOW_DATA``)
@@ -35,6 +36,11 @@ class Layout:
     def flows(self) -> Path:
         """Desired state."""
         return self.root / "flows"
+
+    @property
+    def history(self) -> Path:
+        """Earlier generations."""
+        return self.root / "history"
 
     @property
     def runs(self) -> Path:

@@ -232,6 +232,7 @@ def folder_of(root: Path, store: Store) -> FolderSource:
         board=Board(clock),
         state=root / "data" / "folder.json",
         prune="always",
+        foresee=lambda _before, _after: "none",
         clock=clock,
     )
 

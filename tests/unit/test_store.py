@@ -60,7 +60,7 @@ def test_many_writes_become_durable_by_one_rename(root, monkeypatch):
 
 
 def test_a_new_data_directory_is_durable_before_it_is_used(root, monkeypatch):
-    """Its own name first; the mark that it is in use comes last."""
+    """Its own name first, then the mark that it is in use; then what can be made anew."""
     order: list[str] = []
     (root / "data").mkdir()
     _recorded(monkeypatch, order)
@@ -70,6 +70,7 @@ def test_a_new_data_directory_is_durable_before_it_is_used(root, monkeypatch):
         "fsync .tmp-format",
         "rename .tmp-format format",
         "fsync data",
+        "fsync data",  # The directory of the history.
     ]
 
 
@@ -89,8 +90,8 @@ def test_a_version_is_durable_before_the_file_that_holds_it_goes(root, monkeypat
         "fsync .tmp-version",
         "rename .tmp-version version",
         f"fsync {root.name}",
-        "unlink a.yaml",
-        "unlink b.yaml",
+        *("unlink a.yaml", "unlink a.jsonl"),
+        *("unlink b.yaml", "unlink b.jsonl"),
     ]
 
 

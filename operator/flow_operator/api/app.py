@@ -10,7 +10,7 @@ from typing import Any
 from bottle import Bottle
 
 from flow_operator import __version__
-from flow_operator.api import commands, events, flows, health, logs, manifests, status
+from flow_operator.api import commands, events, flows, health, history, logs, manifests, status
 from flow_operator.api.errors import ProblemPlugin, bottle_error
 from flow_operator.api.guard import Guard
 from flow_operator.api.http import json_response
@@ -56,7 +56,7 @@ def create_app(services: Services) -> Callable[..., Any]:
     app = Bottle()
     app.default_error_handler = bottle_error
     app.install(ProblemPlugin())
-    for resource in (flows, status, commands, logs, events, manifests, health):
+    for resource in (flows, history, status, commands, logs, events, manifests, health):
         resource.add_routes(app, services)
 
     @app.get("/")

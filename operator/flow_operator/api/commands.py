@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
 from flow_operator.api.http import (
+    caller,
     dry_run,
     dry_run_response,
     json_body,
@@ -74,7 +75,12 @@ def add_routes(app: Bottle, services: Services) -> None:
             flow_id for flow_id, status in services.board.all().items() if status.status in TERMINAL
         )
         edits = services.desired.command(
-            asked.command, asked.flow_ids, hard=asked.type == 1, ended=ended, dry_run=dry
+            asked.command,
+            asked.flow_ids,
+            hard=asked.type == 1,
+            ended=ended,
+            by=caller(),
+            dry_run=dry,
         )
         if dry:
             return dry_run_response(edits)

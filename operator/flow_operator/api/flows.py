@@ -8,6 +8,7 @@ from bottle import Bottle, HTTPResponse
 
 from flow_operator.api.errors import bad_request_if_unknown
 from flow_operator.api.http import (
+    caller,
     dry_run,
     dry_run_response,
     if_match,
@@ -44,7 +45,7 @@ def add_routes(app: Bottle, services: Services) -> None:
     def create_flows() -> HTTPResponse:
         only_query("dryRun")
         dry = dry_run()
-        edits = desired.create(_manifests(json_body()), dry_run=dry)
+        edits = desired.create(_manifests(json_body()), by=caller(), dry_run=dry)
         return dry_run_response(edits, 201) if dry else _created(edits)
 
     @app.put("/flows/<flow_id>")
@@ -53,7 +54,9 @@ def add_routes(app: Bottle, services: Services) -> None:
         force, dry = query_flag("force"), dry_run()
         manifest = _manifest_for(flow_id, json_body())
         try:
-            edit = desired.replace(manifest, force=force, version=if_match(), dry_run=dry)
+            edit = desired.replace(
+                manifest, force=force, version=if_match(), by=caller(), dry_run=dry
+            )
         except NotFoundError as error:
             return bad_request_if_unknown(error)
         return dry_run_response([edit]) if dry else _updated(edit)
@@ -64,7 +67,9 @@ def add_routes(app: Bottle, services: Services) -> None:
         hard, dry = query("type", ("0", "1"), "0") == "1", dry_run()
         force = query_flag("force")
         try:
-            edit = desired.delete(flow_id, hard=hard, force=force, version=if_match(), dry_run=dry)
+            edit = desired.delete(
+                flow_id, hard=hard, force=force, version=if_match(), by=caller(), dry_run=dry
+            )
         except NotFoundError as error:
             return bad_request_if_unknown(error)
         deleted = {"status": "Flow deleted", "flow_id": flow_id}

@@ -54,6 +54,11 @@ def json_body() -> Any:
     return parse_json(body)
 
 
+def caller() -> str:
+    """Who asks: ``api:ADDRESS``, over a unix socket ``api:uid=N``."""
+    return f"api:{request.environ.get('REMOTE_ADDR') or 'unknown'}"
+
+
 def only_query(*names: str) -> None:
     """Refuse query parameters that a route does not know: a typing error must not be ignored.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+import struct
 import threading
 from collections.abc import Callable
 from http import HTTPStatus
@@ -28,6 +29,8 @@ THREADS = 96
 about 30 kB."""
 
 CONNECTIONS = 1000
+
+_CREDENTIALS = struct.Struct("3i")
 
 log = structlog.get_logger("server")
 
@@ -66,6 +69,15 @@ class _Parser(HTTPRequestParser):
 class _Channel(HTTPChannel):
     error_task_class = _ProblemTask
     parser_class = _Parser
+
+    def __init__(
+        self, server: Any, sock: socket.socket, addr: Any, *rest: Any, **named: Any
+    ) -> None:
+        if sock.family == socket.AF_UNIX:
+            # The user at the other end is told as REMOTE_ADDR; unix(7): pid, uid, gid.
+            told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+            addr = (f"uid={_CREDENTIALS.unpack(told)[1]}", None)
+        super().__init__(server, sock, addr, *rest, **named)
 
 
 class Server:

@@ -19,6 +19,7 @@ from flow_operator.flowctl.apply import apply
 from flow_operator.flowctl.command import COMMANDS
 from flow_operator.flowctl.describe import describe
 from flow_operator.flowctl.failure import report
+from flow_operator.flowctl.history import history, rollback
 from flow_operator.flowctl.logs import logs
 from flow_operator.flowctl.read import get, manifests, version
 from flow_operator.flowctl.remove import delete, prune
@@ -70,7 +71,10 @@ def cli() -> None:
     """
 
 
-for _command in (apply, get, status, describe, logs, *COMMANDS, delete, manifests, prune, version):
+for _command in (
+    *(apply, get, status, describe, logs, *COMMANDS, history, rollback),
+    *(delete, manifests, prune, version),
+):
     cli.add_command(_command)
 
 

@@ -12,8 +12,8 @@ from flow_operator.errors import InvalidError
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.sources.merge import merge
 from flow_operator.sources.scan import Look, ManifestFile
-from flow_operator.store import Origin, StoredFlow, Transaction
-from flow_operator.store.desired import changed, check_dependencies, created, tombstone
+from flow_operator.store import Foresee, Origin, StoredFlow, Tombstone, Transaction
+from flow_operator.store.desired import changed, check_dependencies, created, put, tombstone
 
 Prune = Literal["auto", "always", "never"]
 
@@ -56,6 +56,7 @@ class Apply:
         look: Look,
         known: Mapping[str, FileRecord],
         prune: Prune,
+        foresee: Foresee,
         *,
         confirmed: bool,
     ) -> None:
@@ -63,6 +64,7 @@ class Apply:
         self._look = look
         self._known = known
         self._prune = prune
+        self._foresee = foresee
         self._confirmed = confirmed
         self._errors: dict[str, list[str]] = {}
         for file in look.files.values():
@@ -154,10 +156,10 @@ class Apply:
         before = dict(self._transaction.changes)
         try:
             if present is None:
-                self._transaction.put(created(self._transaction, manifest, origin))
+                self._put(None, created(self._transaction, manifest, origin))
             elif present.origin != origin:
                 merged = _merged(present, manifest)
-                self._transaction.put(changed(self._transaction, present, merged, origin))
+                self._put(present, changed(self._transaction, present, merged, origin))
             else:
                 return
             if manifest.flow.spec.depends_on:
@@ -166,6 +168,9 @@ class Apply:
             self._transaction.changes = before
             for fault in error.faults:
                 self._fail(file.name, str(replace(fault, file=file.name)))
+
+    def _put(self, before: StoredFlow | None, after: StoredFlow | Tombstone) -> None:
+        put(self._transaction, before, after, self._foresee)
 
     # --- pruning -------------------------------------------------------------------------
 
@@ -181,7 +186,8 @@ class Apply:
         if held:
             return (), names, held
         for flow in vanished:
-            self._transaction.put(tombstone(self._transaction, flow))
+            act = self._transaction.act("prune", flow.origin.file)
+            self._put(flow, tombstone(self._transaction, flow, act=act))
         return names, (), None
 
     def _lost(self, flow: StoredFlow) -> bool:

@@ -33,7 +33,7 @@ from flow_operator.clock import Clock
 from flow_operator.errors import StorageError
 from flow_operator.sources.apply import Applied, Apply, FileRecord, Prune
 from flow_operator.sources.scan import SETTLE, Look, Scanner
-from flow_operator.store import Store, write_durably
+from flow_operator.store import Foresee, Store, write_durably
 
 DEBOUNCE = 0.05
 """Seconds between a hint and the look, so that a burst of hints costs one look."""
@@ -74,6 +74,7 @@ class FolderSource:
         board: where flows are told that their file is wrong.
         state: the file that keeps what was last applied.
         prune: what becomes of flows whose file has gone.
+        foresee: tells what a change does to processes.
         clock: for settling.
     """
 
@@ -85,6 +86,7 @@ class FolderSource:
         board: Board,
         state: Path,
         prune: Prune,
+        foresee: Foresee,
         clock: Clock,
     ) -> None:
         self._folder = folder
@@ -92,6 +94,7 @@ class FolderSource:
         self._board = board
         self._state = state
         self._prune = prune
+        self._foresee = foresee
         self._scanner = Scanner(folder, clock)
         self._known = _load(state)
         self._look = Look({})
@@ -191,7 +194,12 @@ class FolderSource:
             try:
                 with self._store.transaction() as transaction:
                     applied = Apply(
-                        transaction, look, self._known, self._prune, confirmed=confirmed
+                        transaction,
+                        look,
+                        self._known,
+                        self._prune,
+                        self._foresee,
+                        confirmed=confirmed,
                     ).run()
                 self._keep(applied.records)
             except StorageError as error:

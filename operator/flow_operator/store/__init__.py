@@ -4,7 +4,7 @@ A write is in the page cache of nobody: it is on the disk before it is acknowled
 acknowledged survives a power cut; what was not is there whole or not at all.
 """
 
-from flow_operator.store.desired import Desired, Edit
+from flow_operator.store.desired import Desired, Edit, Foresee
 from flow_operator.store.files import write_durably
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
@@ -16,6 +16,7 @@ __all__ = [
     "DataLock",
     "Desired",
     "Edit",
+    "Foresee",
     "Memories",
     "Origin",
     "Store",

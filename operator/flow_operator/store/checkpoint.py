@@ -30,14 +30,20 @@ class Checkpointer:
     Args:
         directory: of the flows.
         present: the newest durable record of a flow.
+        before: makes durable what must be so before a file is replaced.
         reserve: is taken again as soon as there is space for it.
     """
 
     def __init__(
-        self, directory: Path, present: Callable[[str], Record | None], reserve: Reserve
+        self,
+        directory: Path,
+        present: Callable[[str], Record | None],
+        before: Callable[[], None],
+        reserve: Reserve,
     ) -> None:
         self._directory = directory
         self._present = present
+        self._before = before
         self._reserve = reserve
         self._pending: dict[Path, list[str]] = {}
         self._changed = threading.Condition()
@@ -114,9 +120,11 @@ class Checkpointer:
                     del self._pending[journal]
 
     def _write_files(self, pending: Mapping[Path, list[str]]) -> None:
-        flow_ids = {flow_id for named in pending.values() for flow_id in named}
-        for flow_id in sorted(flow_ids):
-            record = self._present(flow_id)
+        named = {flow_id for journal in pending.values() for flow_id in journal}
+        # First: whatever is replaced from now on is not yet in `before`, so it must not be written.
+        records = {flow_id: self._present(flow_id) for flow_id in sorted(named)}
+        self._before()
+        for flow_id, record in records.items():
             if record is not None:
                 data = dump_yaml([record.to_document()]).encode()
                 write_synced(self._directory / f"{flow_id}.yaml", data)

@@ -23,11 +23,11 @@ from flow_operator.errors import (
     StorageFullError,
     clipped,
 )
-from flow_operator.manifest import Manifest
+from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.model.flow import State
 from flow_operator.model.status import Change
-from flow_operator.store.records import Book, Origin, Record, StoredFlow, Tombstone, stored
-from flow_operator.store.store import Store
+from flow_operator.store.records import Act, Book, Origin, Record, StoredFlow, Tombstone, stored
+from flow_operator.store.store import OPERATOR, Store
 from flow_operator.store.transaction import Transaction
 
 T = TypeVar("T")
@@ -75,17 +75,22 @@ class Desired:
         self._store = store
         self._foresee = foresee
 
-    def _edit(self, before: StoredFlow | None, after: Record) -> Edit:
-        return Edit(before, after, self._foresee(before, after))
-
-    def create(self, manifests: Sequence[Manifest], *, dry_run: bool = False) -> list[Edit]:
+    def create(
+        self, manifests: Sequence[Manifest], *, by: str = OPERATOR, dry_run: bool = False
+    ) -> list[Edit]:
         """Add configurations, all or none.
+
+        Args:
+            manifests: the configurations.
+            by: who adds them.
+            dry_run: whether to write nothing.
 
         Raises:
             InvalidError: naming every entry that exists already or stands twice.
             StorageError: nothing was changed.
         """
-        with self._store.transaction(dry_run=dry_run) as transaction:
+        with self._store.transaction(by=by, dry_run=dry_run) as transaction:
+            edits: list[Edit] = []
             faults: list[Fault] = []
             for index, manifest in enumerate(manifests):
                 flow_id = manifest.flow.flow_id
@@ -95,11 +100,12 @@ class Desired:
                     said = f"the flow '{flow_id}' exists; PUT /flows/{flow_id} changes it"
                     faults.append(Fault(said, f"/{index}"))
                 else:
-                    transaction.put(created(transaction, manifest, Origin()))
+                    record = created(transaction, manifest, Origin())
+                    edits.append(self._put(transaction, None, record))
             if faults:
                 raise InvalidError(faults)
             check_dependencies(transaction)
-            return [self._edit(None, record) for record in transaction.changes.values()]
+            return edits
 
     def replace(
         self,
@@ -107,6 +113,7 @@ class Desired:
         *,
         force: bool = False,
         version: int | None = None,
+        by: str = OPERATOR,
         dry_run: bool = False,
     ) -> Edit:
         """Replace a configuration.
@@ -115,6 +122,7 @@ class Desired:
             manifest: the whole new configuration.
             force: take it over from the manifest file that owns it.
             version: the resourceVersion that must be the present one.
+            by: who replaces it.
             dry_run: whether to write nothing.
 
         Raises:
@@ -123,13 +131,13 @@ class Desired:
             PreconditionError: it was changed meanwhile.
             StorageError: nothing was changed.
         """
-        with self._store.transaction(dry_run=dry_run) as transaction:
+        with self._store.transaction(by=by, dry_run=dry_run) as transaction:
             present = _present(transaction, manifest.flow.flow_id, force=force, version=version)
             origin = replace(present.origin, file=None, applied=None)
             record = changed(transaction, present, manifest, origin)
-            transaction.put(record)
+            edit = self._put(transaction, present, record)
             check_dependencies(transaction)
-            return self._edit(present, record)
+            return edit
 
     def delete(
         self,
@@ -138,6 +146,7 @@ class Desired:
         hard: bool = False,
         force: bool = False,
         version: int | None = None,
+        by: str = OPERATOR,
         dry_run: bool = False,
     ) -> Edit:
         """Remove a configuration; what runs of it is stopped afterwards.
@@ -151,15 +160,13 @@ class Desired:
 
         def edit(transaction: Transaction) -> Edit:
             if flow_id in self._store.corrupt:
-                unread = Tombstone(flow_id, "", 1, transaction.next_version(), hard)
-                transaction.put(unread)
-                return self._edit(None, unread)
+                number, act = transaction.next_version(), transaction.act("delete")
+                unread = Tombstone(flow_id, "", 1, number, hard, act)
+                return self._put(transaction, None, unread)
             present = _present(transaction, flow_id, force=force, version=version)
-            record = tombstone(transaction, present, hard=hard)
-            transaction.put(record)
-            return self._edit(present, record)
+            return self._put(transaction, present, tombstone(transaction, present, hard=hard))
 
-        return self._transact(edit, frees=True, dry_run=dry_run)
+        return self._transact(edit, by=by, frees=True, dry_run=dry_run)
 
     def command(
         self,
@@ -168,6 +175,7 @@ class Desired:
         *,
         hard: bool = False,
         ended: frozenset[str] = frozenset(),
+        by: str = OPERATOR,
         dry_run: bool = False,
     ) -> list[Edit]:
         """Edit the desired state of flows, all or none; also tells of those that stay as they are.
@@ -177,6 +185,7 @@ class Desired:
             flow_ids: which flows; None means all.
             hard: whether a stop is to kill at once.
             ended: flows that have completed or failed, which a start runs again.
+            by: who commands.
             dry_run: whether to write nothing.
 
         Raises:
@@ -198,28 +207,110 @@ class Desired:
                 assert present is not None  # noqa: S101 - checked above
                 again = command == "restart" or (command != "pause" and flow_id in ended)
                 record = _commanded(transaction, present, command, hard=hard, again=again)
-                if record != present:
-                    transaction.put(record)
-                edits.append(self._edit(present, record))
+                edits.append(self._put(transaction, present, record))
             return edits
 
         frees = command in ("stop", "pause")
-        return self._transact(edit, frees=frees, dry_run=dry_run)
+        return self._transact(edit, by=by, frees=frees, dry_run=dry_run)
 
-    def _transact(self, edit: Callable[[Transaction], T], *, frees: bool, dry_run: bool) -> T:
+    def rollback(
+        self,
+        flow_id: str,
+        generation: int | None = None,
+        *,
+        force: bool = False,
+        version: int | None = None,
+        by: str = OPERATOR,
+        dry_run: bool = False,
+    ) -> tuple[Edit, int]:
+        """Make an earlier configuration the present one again, as a new generation.
+
+        Args:
+            flow_id: of the flow.
+            generation: which; None is the last one that differs from the present one.
+            force: take the flow over from the manifest file that owns it.
+            version: the resourceVersion that must be the present one.
+            by: who does it.
+            dry_run: whether to write nothing.
+
+        Returns:
+            The edit, and the generation that the flow has become again.
+
+        Raises:
+            NotFoundError: there is no such flow.
+            InvalidError: that generation is not kept.
+            ConflictError: a file owns it.
+            PreconditionError: it was changed meanwhile.
+            StorageError: nothing was changed.
+        """
+        with self._store.transaction(by=by, dry_run=dry_run) as transaction:
+            present = _present(transaction, flow_id, force=force, version=version)
+            wanted = _generation(present, self._store.history(flow_id), generation)
+            origin = Origin(base=wanted.origin.base)
+            manifest = load_manifest(Document(wanted.document()))
+            record = changed(transaction, present, manifest, origin, "rollback")
+            edit = self._put(transaction, present, record)
+            check_dependencies(transaction)
+            return edit, wanted.generation
+
+    def _put(self, transaction: Transaction, before: StoredFlow | None, after: Record) -> Edit:
+        return put(transaction, before, after, self._foresee)
+
+    def _transact(
+        self, edit: Callable[[Transaction], T], *, by: str, frees: bool, dry_run: bool
+    ) -> T:
         """Edit; on a full disk what stops or deletes is tried again in the room that was reserved.
 
         Raises:
             StorageError: nothing was changed.
         """
         try:
-            with self._store.transaction(frees=frees, dry_run=dry_run) as transaction:
+            with self._store.transaction(by=by, frees=frees, dry_run=dry_run) as transaction:
                 return edit(transaction)
         except StorageFullError:
             if not frees or not self._store.make_room():
                 raise
-        with self._store.transaction(frees=True, dry_run=dry_run) as transaction:
+        with self._store.transaction(by=by, frees=True, dry_run=dry_run) as transaction:
             return edit(transaction)
+
+
+def _generation(
+    present: StoredFlow, history: Iterable[StoredFlow], generation: int | None
+) -> StoredFlow:
+    """The record to go back to.
+
+    Raises:
+        InvalidError: there is none.
+    """
+    kept = [
+        record
+        for record in history
+        if record.uid == present.uid and record.generation < present.generation
+    ]
+    for record in kept:
+        if record.generation == generation:
+            return record
+        if generation is None and record.flow != present.flow:
+            return record
+    if generation is None:
+        raise InvalidError(f"'{present.flow_id}' has had no other configuration that is kept")
+    told = ", ".join(str(record.generation) for record in kept) or "none"
+    said = f"generation {generation} of '{present.flow_id}' is not kept; to go back to: {told}"
+    raise InvalidError([Fault(said, "/generation")])
+
+
+def put(
+    transaction: Transaction, before: StoredFlow | None, after: Record, foresee: Foresee
+) -> Edit:
+    """Have a record take the place of another, and tell what that does to processes.
+
+    A record that stays as it is is not written again.
+    """
+    change = foresee(before, after)
+    if after != before:
+        after = after.doing(change)
+        transaction.put(after)
+    return Edit(before, after, change)
 
 
 def _present(
@@ -242,15 +333,21 @@ def _present(
 
 def created(transaction: Transaction, manifest: Manifest, origin: Origin) -> StoredFlow:
     """A record of a new flow, for this transaction."""
-    book = Book(uuid.uuid4().hex, 1, transaction.next_version(), origin=origin)
+    act = transaction.act("create", origin.file)
+    book = Book(uuid.uuid4().hex, 1, transaction.next_version(), origin=origin, wrote=act)
     return stored(manifest, book)
 
 
 def changed(
-    transaction: Transaction, present: StoredFlow, manifest: Manifest, origin: Origin
+    transaction: Transaction,
+    present: StoredFlow,
+    manifest: Manifest,
+    origin: Origin,
+    action: str = "replace",
 ) -> StoredFlow:
     """A record with another configuration; the same one keeps its generation."""
     same = manifest.document == present.document()
+    act = transaction.act(action, origin.file)
     book = Book(
         uid=present.uid,
         generation=present.generation + (not same),
@@ -258,18 +355,23 @@ def changed(
         token=present.token,
         hard=present.hard and manifest.flow.spec.state == "stopped",
         origin=origin,
+        wrote=act,
+        made=present.made if same else act,
     )
     return stored(manifest, book)
 
 
-def tombstone(transaction: Transaction, present: StoredFlow, *, hard: bool = False) -> Tombstone:
-    """A record of a deleted flow."""
+def tombstone(
+    transaction: Transaction, present: StoredFlow, *, hard: bool = False, act: Act | None = None
+) -> Tombstone:
+    """A record of a deleted flow; without an ``act`` it is deleted by the transaction's maker."""
     return Tombstone(
         present.flow_id,
         present.uid,
         present.generation + 1,
         transaction.next_version(),
         hard,
+        act or transaction.act("delete"),
     )
 
 
@@ -284,6 +386,7 @@ def _commanded(
     document = present.document()
     document["spec"]["state"] = state
     flow = replace(present.flow, spec=replace(present.flow.spec, state=state))
+    act = transaction.act(command)
     return replace(
         present,
         flow=flow,
@@ -292,6 +395,8 @@ def _commanded(
         version=transaction.next_version(),
         token=present.token + again,
         hard=hard,
+        wrote=act,
+        made=act,
     )
 
 

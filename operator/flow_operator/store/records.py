@@ -6,10 +6,12 @@ from typing import Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flow_operator.errors import InvalidError
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.model.flow import RESERVED_KEY, Flow, template_hash
+from flow_operator.model.status import Change
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -26,8 +28,29 @@ class Origin(Struct, frozen=True, omit_defaults=True):
     applied: dict[str, Any] | None = None
 
 
+class Act(Struct, frozen=True, omit_defaults=True):
+    """A write, as far as people ask for it.
+
+    Attributes:
+        at: when, as RFC 3339 writes it.
+        by: who: ``api:ADDRESS``, ``api:uid=N`` over a unix socket, ``file:NAME`` for the manifest
+            folder, or ``operator`` for the operator itself.
+        action: ``create``, ``replace``, ``delete``, ``prune``, ``rollback``, or a command.
+        change: what it did to processes, as it looked before it was written; None if nobody has
+            looked.
+    """
+
+    at: str
+    by: str
+    action: str
+    change: Change | None = None
+
+
 class Book(Struct, frozen=True, omit_defaults=True):
-    """The operator's own bookkeeping of a flow."""
+    """The operator's own bookkeeping of a flow.
+
+    ``made`` is left out where it is the same as ``wrote``.
+    """
 
     uid: str
     generation: int
@@ -35,6 +58,8 @@ class Book(Struct, frozen=True, omit_defaults=True):
     token: int = 0
     hard: bool = False
     origin: Origin = Origin()
+    wrote: Act | None = None
+    made: Act | None = None
 
 
 class StoredFlow(Struct, frozen=True):
@@ -48,6 +73,8 @@ class StoredFlow(Struct, frozen=True):
         version: the resourceVersion: grows with each write, over all flows.
         token: grows with each wish to restart.
         hard: whether a stop was asked for at once.
+        wrote: the write that left the record as it is; None if nobody knows.
+        made: the write that made the generation.
     """
 
     flow: Flow
@@ -59,11 +86,20 @@ class StoredFlow(Struct, frozen=True):
     hard: bool = False
     origin: Origin = Origin()
     template: str = ""
+    wrote: Act | None = None
+    made: Act | None = None
 
     @property
     def flow_id(self) -> str:
         """Its name."""
         return self.flow.flow_id
+
+    def doing(self, change: Change) -> StoredFlow:
+        """The same, and what its write does to processes."""
+        if self.wrote is None:
+            return self
+        wrote = replace(self.wrote, change=change)
+        return replace(self, wrote=wrote, made=wrote if self.made is self.wrote else self.made)
 
     def document(self) -> dict[str, Any]:
         """The manifest; a fresh copy."""
@@ -73,7 +109,16 @@ class StoredFlow(Struct, frozen=True):
 
     def to_document(self) -> dict[str, Any]:
         """As it is kept in a file."""
-        book = Book(self.uid, self.generation, self.version, self.token, self.hard, self.origin)
+        book = Book(
+            uid=self.uid,
+            generation=self.generation,
+            version=self.version,
+            token=self.token,
+            hard=self.hard,
+            origin=self.origin,
+            wrote=self.wrote,
+            made=self.made if self.made != self.wrote else None,
+        )
         return {**self.document(), RESERVED_KEY: msgspec.to_builtins(book)}
 
 
@@ -89,10 +134,16 @@ class Tombstone(Struct, frozen=True):
     generation: int
     version: int
     hard: bool = False
+    wrote: Act | None = None
+
+    def doing(self, change: Change) -> Tombstone:
+        """The same, and what its write does to processes."""
+        wrote = self.wrote and replace(self.wrote, change=change)
+        return replace(self, wrote=wrote)
 
     def to_document(self) -> dict[str, Any]:
         """As it is kept in a file."""
-        book = Book(self.uid, self.generation, self.version, hard=self.hard)
+        book = Book(self.uid, self.generation, self.version, hard=self.hard, wrote=self.wrote)
         return {
             "kind": "Tombstone",
             "metadata": {"name": self.flow_id},
@@ -116,6 +167,8 @@ def stored(manifest: Manifest, book: Book) -> StoredFlow:
         hard=book.hard,
         origin=book.origin,
         template=template_hash(flow, book.origin.base),
+        wrote=book.wrote,
+        made=book.made or book.wrote,
     )
 
 
@@ -137,5 +190,5 @@ def from_document(document: Document) -> Record:
         name = metadata.get("name") if isinstance(metadata, dict) else None
         if not isinstance(name, str):
             raise InvalidError("a tombstone without a name")
-        return Tombstone(name, book.uid, book.generation, book.version, book.hard)
+        return Tombstone(name, book.uid, book.generation, book.version, book.hard, book.wrote)
     return stored(load_manifest(Document(data)), book)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import structlog
 
+from flow_operator.clock import Clock, SystemClock, rfc3339
 from flow_operator.errors import FlowError, InvalidError, StorageError
 from flow_operator.manifest import Document, SourceText, parse_yaml
 from flow_operator.settings import Layout
@@ -19,6 +20,7 @@ from flow_operator.store.files import (
     write_durably,
 )
 from flow_operator.store.group import Door, Group
+from flow_operator.store.history import History
 from flow_operator.store.journal import (
     journal_part,
     journal_path,
@@ -32,6 +34,9 @@ from flow_operator.store.transaction import Transaction
 
 FORMAT = "1"
 """The version of the layout of the data directory."""
+
+OPERATOR = "operator"
+"""Who makes a change that nobody else has asked for."""
 
 Listener = Callable[[Iterable[str]], None]
 
@@ -48,7 +53,8 @@ class Store:
         corrupt: flow id -> why its file could not be read.
     """
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
         self._directory = layout.flows
         self._marker = layout.root / "format"
         self._versions = layout.root / "version"
@@ -56,7 +62,10 @@ class Store:
         self._dependents: dict[str, set[str]] = {}
         self._door = Door(lambda: self.version, self._commit)
         self._reserve = Reserve(layout.reserve)
-        self._behind = Checkpointer(self._directory, self.record, self._reserve)
+        self._history = History(layout.history)
+        self._behind = Checkpointer(
+            self._directory, self.record, self._history.write, self._reserve
+        )
         self._listeners: list[Listener] = []
         self._sequence = 0
         self._refused: list[Path] = []
@@ -85,6 +94,18 @@ class Store:
         found = (records[key] for key in sorted(records))
         return [record for record in found if isinstance(record, StoredFlow)]
 
+    def history(self, flow_id: str) -> list[StoredFlow]:
+        """The generations of a flow that are kept, the present one first.
+
+        Raises:
+            StorageError: they cannot be read.
+        """
+        present = self.get(flow_id)
+        if present is None:
+            return []
+        earlier = self._history.earlier(flow_id, present.uid)
+        return [present, *(r for r in earlier if r.generation < present.generation)]
+
     def dependents(self, flow_id: str) -> list[str]:
         """The flows that depend directly on one."""
         return sorted(self._dependents.get(flow_id, ()))
@@ -96,10 +117,13 @@ class Store:
     # --- writing -------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def transaction(self, *, frees: bool = False, dry_run: bool = False) -> Iterator[Transaction]:
+    def transaction(
+        self, *, by: str = OPERATOR, frees: bool = False, dry_run: bool = False
+    ) -> Iterator[Transaction]:
         """Change records; what is raised inside changes nothing.
 
         Args:
+            by: who changes them.
             frees: whether it only stops or deletes, and so may use what :meth:`make_room` gave.
             dry_run: whether the changes are only seen inside, and dropped in the end.
 
@@ -109,7 +133,7 @@ class Store:
         with self._door.member() as group:
             if not frees:
                 self._reserve.take()
-            transaction = Transaction(self, group)
+            transaction = Transaction(self, group, by, rfc3339(self._clock.wall()))
             yield transaction
             if dry_run:
                 return
@@ -176,7 +200,10 @@ class Store:
 
     def _keep(self, record: Record) -> None:
         """Take a record into memory, and who depends on whom."""
-        for name in _dependencies(self._records.get(record.flow_id)):
+        previous = self._records.get(record.flow_id)
+        if isinstance(previous, StoredFlow) and _is_later_generation(record, previous):
+            self._history.note(previous)
+        for name in _dependencies(previous):
             self._dependents[name].discard(record.flow_id)
         self._records[record.flow_id] = record
         for name in _dependencies(record):
@@ -198,6 +225,7 @@ class Store:
             self._keep_version(tombstone.version)
             with storage_errors(f"cannot remove {tombstone.flow_id}"):
                 (self._directory / f"{tombstone.flow_id}.yaml").unlink(missing_ok=True)
+            self._history.drop(tombstone.flow_id)
             del self._records[tombstone.flow_id]
             return True
 
@@ -237,6 +265,7 @@ class Store:
             for path in sorted(self._directory.glob("*.yaml")):
                 if not path.name.startswith("txn-"):
                     self._read(path)
+            self._history.recover()
             self._replay()
             self._recover_version()
             self._take_reserve()
@@ -244,6 +273,7 @@ class Store:
                 if path.stem not in self._records and not path.name.startswith("txn-"):
                     said = f"StoreError: it could not be read; kept as {path.name}"
                     self.corrupt.setdefault(path.stem, said)
+            self._history.forget_all_but(self._records.keys() | self.corrupt.keys())
 
     def _take_reserve(self) -> None:
         try:
@@ -308,6 +338,11 @@ class Store:
             self._sequence = max(self._sequence, int(path.stem.removeprefix("txn-")))
             left[path] = [record.flow_id for record in records]
         self._behind.take_up(left)
+
+
+def _is_later_generation(record: Record, previous: StoredFlow) -> bool:
+    same_flow = isinstance(record, StoredFlow) and record.uid == previous.uid
+    return same_flow and record.generation != previous.generation
 
 
 def _dependencies(record: Record | None) -> list[str]:

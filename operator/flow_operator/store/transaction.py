@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from flow_operator.store.group import Group
-from flow_operator.store.records import Record, StoredFlow
+from flow_operator.store.records import Act, Record, StoredFlow
 
 
 class Readable(Protocol):
@@ -23,11 +23,19 @@ class Transaction:
     """Changes that become durable together, or not at all.
 
     It sees what stands, what earlier members of its group have staged, and its own changes.
+
+    Args:
+        store: what stands.
+        group: what this transaction becomes durable with.
+        by: who makes the changes.
+        at: when, as RFC 3339 writes it.
     """
 
-    def __init__(self, store: Readable, group: Group) -> None:
+    def __init__(self, store: Readable, group: Group, by: str, at: str) -> None:
         self._store = store
         self._group = group
+        self._by = by
+        self._at = at
         self.version = group.version
         self.changes: dict[str, Record] = {}
 
@@ -45,6 +53,10 @@ class Transaction:
         """All configurations as this transaction sees them."""
         merged = {**self._store.records(), **self._group.staged, **self.changes}
         return {key: r for key, r in merged.items() if isinstance(r, StoredFlow)}
+
+    def act(self, action: str, file: str | None = None) -> Act:
+        """What is to be told of a change: who makes it, a manifest file if one is named."""
+        return Act(self._at, f"file:{file}" if file else self._by, action)
 
     def put(self, record: Record) -> None:
         """Have a record replaced at the end of the transaction."""

@@ -1,0 +1,134 @@
+"""``/flows/<id>/history`` and ``/flows/<id>/rollback``: what a flow was, and making it so again."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from bottle import Bottle, HTTPResponse
+from msgspec import Meta, Struct
+
+from flow_operator.api.errors import problem
+from flow_operator.api.http import (
+    caller,
+    dry_run,
+    dry_run_response,
+    if_match,
+    json_body,
+    json_response,
+    only_query,
+    query_flag,
+)
+from flow_operator.errors import Fault, InvalidError, NotFoundError
+from flow_operator.manifest import dump_yaml
+from flow_operator.store import Edit, StoredFlow
+
+if TYPE_CHECKING:
+    from flow_operator.api.app import Services
+
+TOLD = 10
+"""Generations; one more is kept, which the oldest of them is compared with."""
+
+
+class RollbackRequest(Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of a rollback.
+
+    Attributes:
+        generation: left out means the last one that differs from the present one.
+    """
+
+    generation: Annotated[int, Meta(ge=1)] | None = None
+
+
+def add_routes(app: Bottle, services: Services) -> None:
+    """Add this resource's routes."""
+    store, desired = services.store, services.desired
+
+    def kept(flow_id: str) -> list[StoredFlow]:
+        found = store.history(flow_id)
+        if not found:
+            raise NotFoundError(flow_id)
+        return found
+
+    @app.get("/flows/<flow_id>/history")
+    def list_generations(flow_id: str) -> HTTPResponse:
+        only_query()
+        return json_response({"flow_id": flow_id, "history": _told(kept(flow_id))})
+
+    @app.get("/flows/<flow_id>/history/<generation:int>")
+    def get_generation(flow_id: str, generation: int) -> HTTPResponse:
+        only_query()
+        records = kept(flow_id)[:TOLD]
+        for record in records:
+            if record.generation == generation:
+                return json_response(record.body)
+        there = ", ".join(str(record.generation) for record in records)
+        said = f"generation {generation} of '{flow_id}' is not kept; these are: {there}"
+        return problem(404, said)
+
+    @app.post("/flows/<flow_id>/rollback")
+    def roll_back(flow_id: str) -> HTTPResponse:
+        only_query("force", "dryRun")
+        force, dry = query_flag("force"), dry_run()
+        asked = _request(json_body())
+        edit, to = desired.rollback(
+            flow_id, asked.generation, force=force, version=if_match(), by=caller(), dry_run=dry
+        )
+        return dry_run_response([edit]) if dry else _rolled_back(edit, to)
+
+
+def _rolled_back(edit: Edit, to: int) -> HTTPResponse:
+    body = {
+        "status": "Flow rolled back",
+        "flow_id": edit.after.flow_id,
+        "to": to,
+        "generation": edit.after.generation,
+        "change": edit.change,
+    }
+    return json_response(body, ETag=f'"{edit.after.version}"')
+
+
+def _request(body: object) -> RollbackRequest:
+    """Check a rollback.
+
+    Raises:
+        InvalidError: telling what is wrong with it.
+    """
+    try:
+        return msgspec.convert(body, RollbackRequest)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$")
+        said = f'{detail}; the body must be {{"generation": N}} or {{}}'
+        raise InvalidError([Fault(said, path.rstrip("`").replace(".", "/"))]) from None
+
+
+def _told(records: Sequence[StoredFlow]) -> list[dict[str, Any]]:
+    """Each generation beside the one before it, of which the oldest one is not told itself."""
+    texts = [dump_yaml([record.document()]) for record in records]
+    told = []
+    for index, record in enumerate(records[:TOLD]):
+        previous = records[index + 1] if index + 1 < len(records) else None
+        text_before = texts[index + 1] if previous else ""
+        # Without the generation before it, only the first one has a difference: all of it.
+        known = previous is not None or record.generation == 1
+        made = record.made
+        told.append(
+            {
+                "generation": record.generation,
+                "at": made.at if made else None,
+                "by": made.by if made else None,
+                "action": made.action if made else None,
+                "change": made.change if made else None,
+                "diff": _diff(text_before, texts[index], record.generation) if known else None,
+            }
+        )
+    return told
+
+
+def _diff(old: str, new: str, generation: int) -> str:
+    """A unified diff of the YAML."""
+    lines = (old.splitlines(keepends=True), new.splitlines(keepends=True))
+    names = (f"generation {generation - 1}", f"generation {generation}")
+    return "".join(difflib.unified_diff(*lines, *names))
