@@ -33,7 +33,7 @@ from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import DEFAULT_URL, Address, Layout, Settings
 from flow_operator.sources import FolderSource
-from flow_operator.store import DataLock, Desired, Memories, Store
+from flow_operator.store import AuditLimits, DataLock, Desired, Memories, Store
 from flow_operator.workqueue import WorkQueue
 
 log = structlog.get_logger("flowd")
@@ -56,7 +56,7 @@ class Operator:
         self._lock = DataLock(layout.lock)
         clock = SystemClock()
         self._interrupt = threading.Event()
-        self._store = Store(layout)
+        self._store = Store(layout, clock, AuditLimits(settings.audit_size, settings.audit_files))
         self._store.recover()
         memories = Memories(layout)
         memories.recover()
@@ -296,6 +296,20 @@ def _parser() -> argparse.ArgumentParser:
         help="what logs leave free of the disk (default: 2 %% of it, at most 512Mi); 0 is nothing",
     )
     parser.add_argument(
+        "--audit-size",
+        type=_bytes,
+        default=10 * 2**20,
+        metavar="SIZE",
+        help="from which size on the audit log is continued in a new file (default: 10Mi)",
+    )
+    parser.add_argument(
+        "--audit-files",
+        type=_count,
+        default=10,
+        metavar="N",
+        help="how many files of the audit log are kept (default: 10)",
+    )
+    parser.add_argument(
         "--cgroups",
         choices=("auto", "off"),
         default="auto",
@@ -310,6 +324,12 @@ def _bytes(text: str) -> int:
         return Size.parse(text).bytes
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a number from 1 on, not {text!r}")
+    return int(text)
 
 
 def _names(text: str) -> frozenset[str]:
@@ -357,6 +377,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         cgroups=options.cgroups,
         users=options.allow_users,
         log_reserve=options.log_reserve,
+        audit_size=options.audit_size,
+        audit_files=options.audit_files,
     )
 
 

@@ -24,6 +24,7 @@ class Layout:
     ``runs/``      launch intents and what backoff needs, one file per flow
     ``logs/``      what steps print: ``FLOW/REPLICA/STEP.log``
     ``work/``      one directory per flow for its own use (``FLOW_DATA``)
+    ``audit.log``  who has written what, one line for each change of a flow
     ``reserve``    space that is given back to stop flows on a full disk
     ``lock``       held by the operator; names its holder
     ``format``     the version of this layout
@@ -51,6 +52,11 @@ class Layout:
     def lock(self) -> Path:
         """The lock file."""
         return self.root / "lock"
+
+    @property
+    def audit(self) -> Path:
+        """The audit log."""
+        return self.root / "audit.log"
 
     @property
     def reserve(self) -> Path:
@@ -145,6 +151,8 @@ class Settings:
             goes at once that it looks like an accident.
         insecure: serve beyond this machine although nobody is asked who they are.
         users: whom steps may run as, besides who the operator is; ``*`` for everybody.
+        audit_size: bytes of the audit log, from which on a new file is begun.
+        audit_files: how many files of it are kept.
         log_reserve: bytes of the disk that logs leave free; None chooses by its size.
         cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
@@ -159,3 +167,5 @@ class Settings:
     cgroups: Literal["auto", "off"] = "auto"
     users: frozenset[str] = frozenset()
     log_reserve: int | None = None
+    audit_size: int = 10 * 2**20
+    audit_files: int = 10

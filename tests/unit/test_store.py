@@ -227,11 +227,18 @@ def test_a_journal_goes_after_its_files_are_durable(root, monkeypatch):
         create(store, "a", "b")
         _recorded(monkeypatch, order)
         store._behind.run()
-    assert order == [
+        first = list(order)
+        create(store, "c")
+        store._behind.run()
+    assert first == [
+        *("fsync audit.log", f"fsync {root.name}"),
         *("fsync .tmp-a.yaml", "rename .tmp-a.yaml a.yaml"),
         *("fsync .tmp-b.yaml", "rename .tmp-b.yaml b.yaml"),
         *("fsync flows", "unlink txn-000000000001.yaml", "fsync flows"),
     ]
+    assert order.count(f"fsync {root.name}") == 1, (
+        "the audit log's name is durable once and for all"
+    )
 
 
 def test_a_flow_that_is_written_often_gets_its_file_once(root, monkeypatch):

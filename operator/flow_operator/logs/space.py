@@ -1,4 +1,4 @@
-"""Taking bytes away from the head of a file that somebody else appends to.
+"""Taking bytes away from the head of a file that somebody else appends to, and having space.
 
 fallocate(2): FALLOC_FL_COLLAPSE_RANGE (ext4, XFS) removes a range as if it had never been there;
 where there is none, FALLOC_FL_PUNCH_HOLE (tmpfs, btrfs) leaves a hole that takes no space. A writer
@@ -85,6 +85,21 @@ def copy(source: int, start: int, length: int, target: int) -> None:
         if count == 0:
             raise OSError(errno.EIO, "the file has become shorter while it was copied")
         done += count
+
+
+def allocate(descriptor: int, start: int, length: int) -> None:
+    """Have space for bytes that are to be written, without a change of the size.
+
+    Where the file system cannot, nothing is had.
+
+    Raises:
+        OSError: no space, for one.
+    """
+    try:
+        _fallocate(descriptor, _KEEP_SIZE, start, length)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def _fallocate(descriptor: int, mode: int, offset: int, length: int) -> None:

@@ -4,6 +4,7 @@ A write is in the page cache of nobody: it is on the disk before it is acknowled
 acknowledged survives a power cut; what was not is there whole or not at all.
 """
 
+from flow_operator.store.audit import AuditLimits
 from flow_operator.store.desired import Desired, Edit, Foresee
 from flow_operator.store.files import write_durably
 from flow_operator.store.lock import DataLock
@@ -13,6 +14,7 @@ from flow_operator.store.store import Store
 from flow_operator.store.transaction import Transaction
 
 __all__ = [
+    "AuditLimits",
     "DataLock",
     "Desired",
     "Edit",

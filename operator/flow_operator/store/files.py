@@ -87,7 +87,7 @@ def _replace(path: Path, data: bytes, *, durable: bool) -> None:
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
-            _write_all(descriptor, data)
+            write_all(descriptor, data)
             if durable:
                 os.fsync(descriptor)
         finally:
@@ -99,7 +99,8 @@ def _replace(path: Path, data: bytes, *, durable: bool) -> None:
         raise
 
 
-def _write_all(descriptor: int, data: bytes) -> None:
+def write_all(descriptor: int, data: bytes) -> None:
+    """Write until nothing is left to be written."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]

@@ -12,6 +12,7 @@ from flow_operator.clock import Clock, SystemClock, rfc3339
 from flow_operator.errors import FlowError, InvalidError, StorageError
 from flow_operator.manifest import Document, SourceText, parse_yaml
 from flow_operator.settings import Layout
+from flow_operator.store.audit import Audit, AuditLimits, line_of
 from flow_operator.store.checkpoint import Checkpointer
 from flow_operator.store.files import (
     remove_temporaries,
@@ -53,7 +54,12 @@ class Store:
         corrupt: flow id -> why its file could not be read.
     """
 
-    def __init__(self, layout: Layout, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        layout: Layout,
+        clock: Clock | None = None,
+        audit: AuditLimits = AuditLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self._clock = clock or SystemClock()
         self._directory = layout.flows
         self._marker = layout.root / "format"
@@ -63,9 +69,8 @@ class Store:
         self._door = Door(lambda: self.version, self._commit)
         self._reserve = Reserve(layout.reserve)
         self._history = History(layout.history)
-        self._behind = Checkpointer(
-            self._directory, self.record, self._history.write, self._reserve
-        )
+        self._audit = Audit(layout.audit, audit)
+        self._behind = Checkpointer(self._directory, self.record, self._before, self._reserve)
         self._listeners: list[Listener] = []
         self._sequence = 0
         self._refused: list[Path] = []
@@ -161,6 +166,8 @@ class Store:
         self._settle_refused()
         self._sequence += 1
         journal = journal_path(self._directory, self._sequence)
+        lines = b"".join(map(line_of, group.records))
+        self._audit.prepare(lines)
         try:
             write_journal(journal, group.parts)
         except StorageError as error:
@@ -175,7 +182,13 @@ class Store:
         for record in group.records:
             self._keep(record)
             self._settle_corrupt(record.flow_id)
+        self._audit.append(lines)
         self._later(journal, group.records)
+
+    def _before(self) -> None:
+        """Make durable what must be so before a journal's files are written and it goes."""
+        self._audit.sync()
+        self._history.write()
 
     def _settle_refused(self) -> None:
         """Remove journals that were refused after their rename: what is told must be what stands.
@@ -210,7 +223,7 @@ class Store:
             self._dependents.setdefault(name, set()).add(record.flow_id)
 
     def _later(self, journal: Path, records: Sequence[Record]) -> None:
-        self._behind.later(journal, [record.flow_id for record in records])
+        self._behind.later(journal, _ids(records))
 
     def purge(self, tombstone: Tombstone) -> bool:
         """Remove a tombstone whose flow is gone, unless a new flow has taken its place.
@@ -324,7 +337,7 @@ class Store:
         self.version = max(self.version, record.version)
 
     def _replay(self) -> None:
-        left: dict[Path, list[str]] = {}
+        left: dict[Path, list[Record]] = {}
         for path in journal_paths(self._directory):
             try:
                 records = [from_document(Document(data)) for data in read_journal(path)]
@@ -336,8 +349,13 @@ class Store:
                 self._take(record)
                 self.corrupt.pop(record.flow_id, None)
             self._sequence = max(self._sequence, int(path.stem.removeprefix("txn-")))
-            left[path] = [record.flow_id for record in records]
-        self._behind.take_up(left)
+            left[path] = records
+        self._audit.recover(record for records in left.values() for record in records)
+        self._behind.take_up({path: _ids(records) for path, records in left.items()})
+
+
+def _ids(records: Iterable[Record]) -> list[str]:
+    return [record.flow_id for record in records]
 
 
 def _is_later_generation(record: Record, previous: StoredFlow) -> bool:
