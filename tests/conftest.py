@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -74,8 +75,8 @@ def make_flowd(root: Path) -> Iterator[Callable[..., Flowd]]:
     """Operators that the test configures and starts itself."""
     made: list[Flowd] = []
 
-    def make(*arguments: str, environment: dict[str, str] | None = None) -> Flowd:
-        made.append(Flowd(root, *arguments, environment=environment))
+    def make(*arguments: str, **conditions: Any) -> Flowd:
+        made.append(Flowd(root, *arguments, **conditions))
         return made[-1]
 
     yield make

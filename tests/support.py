@@ -148,14 +148,21 @@ def alive(pid: int) -> bool:
 class Flowd:
     """A real operator in a process of its own, on a data directory in memory."""
 
-    def __init__(self, root: Path, *arguments: str, environment: dict[str, str] | None = None):
+    def __init__(
+        self,
+        root: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        within: Sequence[str] = (),
+    ):
+        """``within`` is a command that runs the operator in other conditions."""
         self.data = root / "data"
         self.manifests = root / "manifests"
         self.manifests.mkdir(exist_ok=True)
         self.log = root / "flowd.log"
         self._arguments = arguments
         self._environment = environment or {}
-        self.under: Sequence[str] = ()  # the program that starts it, if another one does
+        self.under = within  # the program that starts it, if another one does
         self.process: subprocess.Popen[str] | None = None
         self.welcome: list[str] = []
         self.client = httpx.Client(timeout=60)

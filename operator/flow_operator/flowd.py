@@ -100,6 +100,7 @@ class Operator:
                 state=layout.folder_state,
                 prune=settings.prune,
                 foresee=reconciler.foresee,
+                watch=settings.watch,
                 clock=clock,
             )
             if settings.manifests is not None
@@ -228,7 +229,7 @@ def _cgroups(settings: Settings, can: Capabilities) -> str:
 
 
 def _no_folder() -> dict[str, Any]:
-    return {"folder": None, "held": None, "vanished": [], "files": []}
+    return {"folder": None, "watch": None, "held": None, "vanished": [], "files": []}
 
 
 def _hosts(settings: Settings) -> frozenset[str] | None:
@@ -278,6 +279,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("auto", "always", "never"),
         default="auto",
         help="remove flows whose file has gone; auto holds back when it looks like an accident",
+    )
+    parser.add_argument(
+        "--watch",
+        choices=("auto", "poll"),
+        default="auto",
+        help="how changes of the folder are found: auto asks the kernel where it can tell, and "
+        "else looks every second, as poll always does",
     )
     parser.add_argument(
         "--insecure", action="store_true", help="serve beyond this machine without asking who calls"
@@ -373,6 +381,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         log_level=options.log_level,
         log_format=options.log_format,
         prune=options.prune,
+        watch=options.watch,
         insecure=options.insecure,
         cgroups=options.cgroups,
         users=options.allow_users,

@@ -149,6 +149,8 @@ class Settings:
         manifests: the watched folder, if any.
         prune: whether flows whose file has gone are removed: ``auto`` holds back when so much
             goes at once that it looks like an accident.
+        watch: ``auto`` asks the kernel what changes in the folder where it can tell; ``poll`` looks
+            every second.
         insecure: serve beyond this machine although nobody is asked who they are.
         users: whom steps may run as, besides who the operator is; ``*`` for everybody.
         audit_size: bytes of the audit log, from which on a new file is begun.
@@ -163,6 +165,7 @@ class Settings:
     log_level: str = "info"
     log_format: Literal["text", "json"] = "text"
     prune: Literal["auto", "always", "never"] = "auto"
+    watch: Literal["auto", "poll"] = "auto"
     insecure: bool = False
     cgroups: Literal["auto", "off"] = "auto"
     users: frozenset[str] = frozenset()

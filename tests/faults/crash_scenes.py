@@ -19,6 +19,7 @@ from flow_operator.manifest import dump_yaml
 from flow_operator.memory import FlowMemory, encode_memory
 from flow_operator.settings import Layout
 from flow_operator.sources import FolderSource
+from flow_operator.sources.prune import QUIET
 from flow_operator.store import DataLock, Memories, Store, StoredFlow, Tombstone
 from support import FakeClock, make_document, make_manifest
 from unit.store_support import create, edits, no_checkpoints, opened, opening, put
@@ -223,9 +224,11 @@ def _remembered(kept: Memories) -> State:
 # --- the watched folder ----------------------------------------------------------------------
 
 
-def folder_of(root: Path, store: Store) -> FolderSource:
+def folder_of(root: Path, store: Store, clock: FakeClock | None = None) -> FolderSource:
     """The folder, looked at whenever ``scan`` is called."""
-    clock = FakeClock(wall=time.time() + 10)  # Its files are old enough to be read at once.
+    clock = clock or FakeClock(
+        wall=time.time() + 10
+    )  # Its files are old enough to be read at once.
     return FolderSource(
         folder=root / "manifests",
         store=store,
@@ -258,14 +261,31 @@ def two_files(root: Path) -> None:
 
 
 def folder_changes(root: Path) -> Iterator[State]:
-    """Files have come, changed and gone: one transaction."""
+    """Files have come and changed: one transaction."""
     with opening(root / "data") as store:
         _file(root, "one.yaml", "y", "a", "b")
         _file(root, "three.yaml", "y", "e", "f")
-        (root / "manifests" / "two.yaml").unlink()
         yield state_of(store)
         folder_of(root, store).scan()
         yield state_of(store)
+
+
+def folder_prunes(root: Path) -> Iterator[State]:
+    """A file has gone with all its flows, and nothing more goes: one transaction."""
+    with opening(root / "data") as store:
+        (root / "manifests" / "two.yaml").unlink()
+        yield state_of(store)
+        look_for_good(root, store)
+        yield state_of(store)
+
+
+def look_for_good(root: Path, store: Store) -> None:
+    """Look, and once more when what has gone has been gone for long enough."""
+    clock = FakeClock(wall=time.time() + 10)
+    source = folder_of(root, store, clock)
+    source.scan()
+    clock.advance(QUIET)
+    source.scan()
 
 
 def applied_files(root: Path) -> None:
@@ -286,7 +306,7 @@ def folder_and_api(root: Path) -> Iterator[State]:
 def scanned(root: Path) -> State:
     """The next operator looks at the folder, too."""
     with opening(root / "data") as store:
-        folder_of(root, store).scan()
+        look_for_good(root, store)
         return state_of(store)
 
 
@@ -301,5 +321,6 @@ SCENES: dict[str, Scene] = {
     "memories": Scene(memories, read=read_memories),
     "folder": Scene(folder, go_on=scanned),
     "folder changes": Scene(folder_changes, applied_files, go_on=scanned),
+    "folder prunes": Scene(folder_prunes, applied_files, go_on=scanned),
     "folder and API": Scene(folder_and_api, applied_files, go_on=scanned),
 }

@@ -192,16 +192,22 @@ def test_manifests_shows_each_file_and_a_held_prune(operator, flowctl):
         "folder": "/etc/flows",
         "held": "5 of 6 files vanished at once",
         "files": [
-            {"file": "a.yaml", "sha256": "0", "flows": ["a", "b"], "error": None},
-            {"file": "bad.yaml", "sha256": "1", "flows": [], "error": "3:1: no"},
+            {
+                "file": "a.yaml",
+                "sha256": "0123456789abcdef",
+                "flows": ["a", "b"],
+                "error": None,
+                "since": (datetime.now(UTC) - timedelta(minutes=3)).isoformat(),
+            },
+            {"file": "bad.yaml", "sha256": "", "flows": [], "error": "3:1: no", "since": None},
         ],
     }
     result = flowctl("manifests")
     rows = [columns(line) for line in result.stdout.splitlines()]
     assert rows == [
-        ["FILE", "FLOWS", "ERROR"],
-        ["a.yaml", "a,b", "-"],
-        ["bad.yaml", "-", "3:1: no"],
+        ["FILE", "FLOWS", "HASH", "SINCE", "ERROR"],
+        ["a.yaml", "a,b", "0123456789ab", "3m", "-"],
+        ["bad.yaml", "-", "-", "-", "3:1: no"],
     ]
     assert "5 of 6 files vanished at once" in result.stderr
     assert "flowctl prune" in result.stderr

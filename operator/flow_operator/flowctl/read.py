@@ -18,10 +18,14 @@ from flow_operator.flowctl.output import (
 )
 from flow_operator.flowctl.session import Session, connected, names_argument, url_option
 from flow_operator.flowctl.status import observe
+from flow_operator.flowctl.text import age
 from flow_operator.model.flow import Spec
 
 HEADERS = ("NAME", "STATE", "RUNNER", "REPLICAS", "SOURCE", "STEPS")
-MANIFEST_HEADERS = ("FILE", "FLOWS", "ERROR")
+MANIFEST_HEADERS = ("FILE", "FLOWS", "HASH", "SINCE", "ERROR")
+
+_HASH = 12
+"""Characters of a hash that are enough to tell two contents apart."""
 
 _DEFAULT = Spec(steps=())
 
@@ -82,7 +86,8 @@ def _row(document: JsonObject, statuses: dict[str, JsonObject]) -> tuple[object,
 def manifests(client: FlowClient, output: Format) -> None:
     """Show the files of the watched folder.
 
-    The flows of each, what is wrong with it, and whether a prune is held.
+    The flows of each, its SHA-256, since when it has been so, what is wrong with it, and whether a
+    prune is held.
     """
     answer = client.manifests()
     if output != "table":
@@ -95,6 +100,9 @@ def manifests(client: FlowClient, output: Format) -> None:
         click.echo(f"No manifests in {answer['folder']}.", err=True)
     else:
         click.echo("No folder is watched; start flowd with --manifests DIR.", err=True)
+    watch = answer.get("watch") or {}
+    if watch.get("mode") == "poll" and (why := watch.get("why")):
+        click.echo(f"Not watched but looked at every {watch.get('every'):g} s: {why}", err=True)
     if held := answer.get("held"):
         click.echo(f"Pruning is held: {held}", err=True)
         if vanished := answer.get("vanished"):
@@ -103,7 +111,9 @@ def manifests(client: FlowClient, output: Format) -> None:
 
 
 def _file_row(file: JsonObject) -> tuple[object, ...]:
-    return file.get("file"), ",".join(file.get("flows") or ()) or None, file.get("error")
+    flows = ",".join(file.get("flows") or ()) or None
+    sha256 = (file.get("sha256") or "")[:_HASH] or None
+    return file.get("file"), flows, sha256, age(file.get("since")), file.get("error")
 
 
 @click.command("version")

@@ -12,12 +12,17 @@ from pathlib import Path
 
 
 def distrust(path: Path) -> str | None:
-    """Why a folder must not be trusted, looking at it and all its parents; None if it may be."""
-    for current in (path, *path.parents):
+    """Why a folder must not be trusted, looking at it and all its parents; None if it may be.
+
+    If it is a link, both its own parents and those of what it leads to count.
+    """
+    target = Path(os.path.realpath(path, strict=True))
+    for current in dict.fromkeys((path, target, *path.parents, *target.parents)):
         info = os.stat(current)
         reason = distrust_entry(info)
         # In a sticky directory like /tmp others may add names, but not replace ours.
-        if reason and not (current != path and info.st_mode & stat.S_ISVTX):
+        sticky = current not in (path, target) and info.st_mode & stat.S_ISVTX
+        if reason and not sticky:
             return f"{current} {reason}"
     return None
 

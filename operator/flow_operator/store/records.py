@@ -96,9 +96,13 @@ class StoredFlow(Struct, frozen=True):
 
     def doing(self, change: Change) -> StoredFlow:
         """The same, and what its write does to processes."""
-        if self.wrote is None:
-            return self
-        wrote = replace(self.wrote, change=change)
+        return self._by(self.wrote and replace(self.wrote, change=change))
+
+    def written(self, version: int, at: str) -> StoredFlow:
+        """The same, of another moment: what was thought out is written now."""
+        return replace(self._by(self.wrote and replace(self.wrote, at=at)), version=version)
+
+    def _by(self, wrote: Act | None) -> StoredFlow:
         return replace(self, wrote=wrote, made=wrote if self.made is self.wrote else self.made)
 
     def document(self) -> dict[str, Any]:
@@ -140,6 +144,11 @@ class Tombstone(Struct, frozen=True):
         """The same, and what its write does to processes."""
         wrote = self.wrote and replace(self.wrote, change=change)
         return replace(self, wrote=wrote)
+
+    def written(self, version: int, at: str) -> Tombstone:
+        """The same, of another moment: what was thought out is written now."""
+        wrote = self.wrote and replace(self.wrote, at=at)
+        return replace(self, version=version, wrote=wrote)
 
     def to_document(self) -> dict[str, Any]:
         """As it is kept in a file."""

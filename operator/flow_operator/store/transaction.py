@@ -35,7 +35,7 @@ class Transaction:
         self._store = store
         self._group = group
         self._by = by
-        self._at = at
+        self.at = at
         self.version = group.version
         self.changes: dict[str, Record] = {}
 
@@ -56,7 +56,7 @@ class Transaction:
 
     def act(self, action: str, file: str | None = None) -> Act:
         """What is to be told of a change: who makes it, a manifest file if one is named."""
-        return Act(self._at, f"file:{file}" if file else self._by, action)
+        return Act(self.at, f"file:{file}" if file else self._by, action)
 
     def put(self, record: Record) -> None:
         """Have a record replaced at the end of the transaction."""
