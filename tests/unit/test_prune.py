@@ -11,8 +11,8 @@ def names(*numbers: int) -> frozenset[str]:
     return frozenset(f"f{number}" for number in numbers)
 
 
-def gone(flows: frozenset[str], owned: int = 100, *, empty: bool = False) -> Gone:
-    return Gone(flows, owned, empty)
+def gone(flows: frozenset[str], owned: int = 100, **more: bool) -> Gone:
+    return Gone(flows, owned, **{"empty": False, **more})
 
 
 def after(flows: frozenset[str], mode: Prune = "auto", owned: int = 100, **more: bool) -> Vanishing:
@@ -41,6 +41,15 @@ def test_more_than_three_and_more_than_a_third_is_an_accident(
 def test_an_empty_folder_is_an_accident_however_few_flows_it_had() -> None:
     """Even one."""
     assert after(names(1), owned=1, empty=True).held == names(1)
+
+
+def test_what_vanishes_with_its_file_system_is_an_accident() -> None:
+    """However little; also if only the first of the looks has seen that."""
+    state = judge(Vanishing(), Gone(names(1), 100, empty=False, moved=True), "auto", 0.0)
+    state = judge(state, gone(names(1)), "auto", QUIET)
+    assert state.held == names(1)
+    assert "another file system" in (state.message or "")
+    assert after(names(1), "always", moved=True).held == names()
 
 
 def test_nothing_goes_before_it_has_been_quiet() -> None:

@@ -54,6 +54,7 @@ class Context(NamedTuple):
         vanishing: what has vanished before.
         prune: what becomes of it.
         confirmed: flows that may go if they are held.
+        device: the file system that the folder was on; 0 if nobody knows.
         monotonic: seconds, for delays.
         wall: seconds, for people.
     """
@@ -62,6 +63,7 @@ class Context(NamedTuple):
     vanishing: Vanishing
     prune: Prune
     confirmed: frozenset[str]
+    device: int
     monotonic: float
     wall: float
 
@@ -255,7 +257,8 @@ class Apply:
         lost = (flow for flow in owned if flow.flow_id not in claimed and self._has_gone(flow))
         flows = frozenset(flow.flow_id for flow in lost)
         before = sum(_of_a_file(record) for record in self._draft.before().values())
-        gone = Gone(flows, before, empty=not self._look.files)
+        moved = context.device not in (0, self._look.device)
+        gone = Gone(flows, before, empty=not self._look.files, moved=moved)
         if context.confirmed:
             held = context.vanishing.held & flows
             left = replace(context.vanishing, held=held - context.confirmed)

@@ -105,6 +105,7 @@ class FolderSource:
         self._look = Look({})
         self._applied = Applied(vanishing=self._vanishing)
         self._applied_look: Look | None = None
+        self._device = 0
         self._told: dict[str, str] = {}
         self._told_held: str | None = None
         self._trouble_since: float | None = None
@@ -279,12 +280,14 @@ class FolderSource:
             vanishing=self._vanishing,
             prune=self._prune,
             confirmed=confirmed,
+            device=self._device,
             monotonic=self._clock.monotonic(),
             wall=self._clock.wall(),
         )
         applied = self._committed(look, context)
         self._keep(dict(applied.records), applied.vanishing)
         self._vanishing, self._applied, self._applied_look = applied.vanishing, applied, look
+        self._device = look.device or self._device
         self._tell(applied)
 
     def _committed(self, look: Look, context: Context) -> Applied:

@@ -35,6 +35,7 @@ class Vanishing(Struct, frozen=True):
         fresh: flows that have vanished and are not judged yet.
         since: monotonic time of the last of these.
         base: how many flows the files held before the first of these vanished.
+        moved: whether the folder was on another file system before.
     """
 
     held: frozenset[str] = frozenset()
@@ -42,6 +43,7 @@ class Vanishing(Struct, frozen=True):
     fresh: frozenset[str] = frozenset()
     since: float = 0.0
     base: int = 0
+    moved: bool = False
 
     @property
     def message(self) -> str | None:
@@ -60,11 +62,13 @@ class Gone(NamedTuple):
         flows: those that no file holds any more.
         owned: how many flows files have held before.
         empty: whether there is no file at all.
+        moved: whether the folder is on another file system than it was.
     """
 
     flows: frozenset[str]
     owned: int
     empty: bool
+    moved: bool = False
 
 
 def judge(state: Vanishing, gone: Gone, prune: Prune, now: float) -> Vanishing:
@@ -76,7 +80,7 @@ def judge(state: Vanishing, gone: Gone, prune: Prune, now: float) -> Vanishing:
         return Vanishing(held, state.why)
     if not fresh <= state.fresh:
         base = state.base if state.fresh else gone.owned
-        return Vanishing(held, state.why, fresh, now, base)
+        return Vanishing(held, state.why, fresh, now, base, state.moved or gone.moved)
     state = replace(state, held=held, fresh=fresh)
     why = _why_held(state, gone, prune)
     if why is None or not ripe(state, now):
@@ -102,6 +106,8 @@ def _why_held(state: Vanishing, gone: Gone, prune: Prune) -> str | None:
         return None
     if gone.empty:
         return "the folder is empty"
+    if state.moved:
+        return "another file system has been mounted there, or unmounted"
     if count > HOLD_MORE_THAN and count > HOLD_SHARE * state.base:
         return f"{count} of {state.base} flows have vanished at once"
     return None

@@ -92,6 +92,7 @@ class Look(Struct, frozen=True):
         unsettled: whether something is being written, and worth waiting for.
         busy: whether something has been open for writing for so long that nobody waits.
         hidden: sub-folders that cannot be looked into.
+        device: the file system that the folder is on; 0 if there is none.
     """
 
     files: dict[str, ManifestFile]
@@ -100,6 +101,7 @@ class Look(Struct, frozen=True):
     unsettled: bool = False
     busy: bool = False
     hidden: tuple[str, ...] = ()
+    device: int = 0
 
     def hides(self, name: str) -> bool:
         """Whether a file of that name may be there all the same."""
@@ -121,10 +123,12 @@ class _Place(NamedTuple):
         folder: without links, so that all of a look is of one folder.
         root: that, or what its ``..data`` link points to now: Kubernetes swaps that link to
             change all files of a ConfigMap at once.
+        device: the file system of the folder.
     """
 
     folder: Path
     root: Path
+    device: int
 
 
 def _never(_name: str, _sha256: str) -> None:
@@ -179,9 +183,12 @@ class Scanner:
             missing = isinstance(error, FileNotFoundError | NotADirectoryError)
             return Look({}, said, missing=missing)
         self._forget_all_but(seen)
-        hidden = tuple(sorted(seen.hidden))
         return Look(
-            seen.files, unsettled=bool(seen.waited_for), busy=bool(seen.busy), hidden=hidden
+            seen.files,
+            unsettled=bool(seen.waited_for),
+            busy=bool(seen.busy),
+            hidden=tuple(sorted(seen.hidden)),
+            device=place.device,
         )
 
     def _forget_all_but(self, seen: _Seen) -> None:
@@ -194,7 +201,8 @@ class Scanner:
     def _place(self) -> _Place:
         folder = Path(os.path.realpath(self._folder, strict=True))
         data = folder / "..data"
-        return _Place(folder, Path(os.path.realpath(data)) if data.is_symlink() else folder)
+        root = Path(os.path.realpath(data)) if data.is_symlink() else folder
+        return _Place(folder, root, folder.stat().st_dev)
 
     # --- what is there -------------------------------------------------------------------
 
