@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from flow_operator.clock import Clock, SystemClock, rfc3339
-from flow_operator.errors import FlowError, InvalidError, StorageError
+from flow_operator.errors import InvalidError, StorageError
 from flow_operator.manifest import Document, SourceText, parse_yaml
 from flow_operator.settings import Layout
 from flow_operator.store.audit import Audit, AuditLimits, line_of
@@ -29,12 +29,10 @@ from flow_operator.store.journal import (
     read_journal,
     write_journal,
 )
+from flow_operator.store.migrate import Migrator
 from flow_operator.store.records import Record, StoredFlow, Tombstone, from_document
 from flow_operator.store.reserve import Reserve
 from flow_operator.store.transaction import Transaction
-
-FORMAT = "1"
-"""The version of the layout of the data directory."""
 
 OPERATOR = "operator"
 """Who makes a change that nobody else has asked for."""
@@ -59,10 +57,11 @@ class Store:
         layout: Layout,
         clock: Clock | None = None,
         audit: AuditLimits = AuditLimits(),  # noqa: B008 - frozen
+        migrator: Migrator | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
         self._directory = layout.flows
-        self._marker = layout.root / "format"
+        self._migrator = migrator or Migrator(layout)
         self._versions = layout.root / "version"
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
@@ -266,14 +265,8 @@ class Store:
             StorageError: the directory cannot be read or written.
         """
         with storage_errors(f"cannot open {self._directory}"):
-            if self._marker.exists() and not self._directory.is_dir():
-                raise FlowError(
-                    f"{self._directory} is missing, though {self._marker.parent} was in use: bring "
-                    f"it back, or remove {self._marker} to begin anew"
-                )
-            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._check_format()
-            remove_temporaries(self._marker.parent)
+            self._migrator.run()
+            remove_temporaries(self._versions.parent)
             remove_temporaries(self._directory)
             for path in sorted(self._directory.glob("*.yaml")):
                 if not path.name.startswith("txn-"):
@@ -301,18 +294,6 @@ class Store:
         with contextlib.suppress(FileNotFoundError, ValueError):
             self._kept_version = int(self._versions.read_text("ascii", errors="replace"))
         self.version = max(self.version, self._kept_version)
-
-    def _check_format(self) -> None:
-        if not self._marker.exists():
-            sync_directory(self._marker.parent.parent)  # It may have been made just now.
-            write_durably(self._marker, f"{FORMAT}\n".encode())
-            return
-        found = self._marker.read_text(encoding="utf-8").strip()
-        if found != FORMAT:
-            raise FlowError(
-                f"{self._marker.parent} was written by another version (format {found}, this one "
-                f"knows {FORMAT}); start that version, or choose another --data directory"
-            )
 
     def _read(self, path: Path) -> None:
         try:
