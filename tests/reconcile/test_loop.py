@@ -27,7 +27,14 @@ from support import FakeClock, always_for, eventually, make_manifest
 class Loop:
     """An operator without a server, a folder and processes."""
 
-    def __init__(self, root: Path, world: FakeWorld, clock: Clock, boot: str = "boot") -> None:
+    def __init__(
+        self,
+        root: Path,
+        world: FakeWorld,
+        clock: Clock,
+        boot: str = "boot",
+        runner: FakeRunner | None = None,
+    ) -> None:
         layout = Layout(root)
         self.world = world
         self.store = Store(layout)
@@ -36,7 +43,7 @@ class Loop:
         self.memories.recover()
         self.board = Board(clock)
         self.queue = WorkQueue(clock)
-        self.runner = FakeRunner(world)
+        self.runner = runner or FakeRunner(world)
         self.prober = Prober(clock, self.queue.add, self.runner.check, self.runner.read_log)
         runners = {"process": self.runner}
         self.gauges = Gauges(clock, self.queue.add, runners)
