@@ -18,6 +18,7 @@ from flow_operator.model.status import Change
 from flow_operator.settings import Layout
 from flow_operator.sources import FolderSource, apply, scan
 from flow_operator.sources.prune import QUIET, Prune
+from flow_operator.sources.scan import SETTLE
 from flow_operator.store import Desired, Store, StoredFlow
 from flow_operator.store.journal import write_journal
 from flow_operator.store.records import Act
@@ -204,6 +205,25 @@ def test_an_owner_that_is_being_written_after_a_restart_keeps_its_flow(world: Wo
     assert world.owner("f") == "a.yaml"
 
 
+def test_an_owner_that_is_just_being_replaced_keeps_its_flow(world: World) -> None:
+    """Also when others have been waited for so long that all is applied that can be."""
+    world.write("a.yaml", flow("f"))
+    world.write("b.yaml", flow("f"))
+    world.look()
+    with (world.folder / "log.yaml").open("w"):
+        world.source.scan()
+        world.remove("a.yaml")
+        world.clock.advance(scan.PATIENCE - SETTLE)
+        world.source.scan()
+        with (world.folder / "a.yaml").open("w"):
+            world.source.scan()
+            world.clock.advance(SETTLE)
+            world.write("c.yaml", flow("h"))
+            world.source.scan()
+            assert world.ids() == ["f", "h"]
+            assert world.owner("f") == "a.yaml"
+
+
 # --- a bad file ------------------------------------------------------------------------------
 
 
@@ -239,14 +259,14 @@ def test_a_circle_is_the_fault_of_the_file_that_closes_it(world: World) -> None:
 
 def test_a_circle_that_turns_round_in_one_go_is_none(world: World) -> None:
     """What counts is how it is when all files are applied, not after each of them."""
-    world.write("a.yaml", flow("f", dependsOn="[{name: g}]"))
-    world.write("b.yaml", flow("g"))
-    world.look()
     world.write("a.yaml", flow("f"))
     world.write("b.yaml", flow("g", dependsOn="[{name: f}]"))
     world.look()
+    world.write("a.yaml", flow("f", dependsOn="[{name: g}]"))
+    world.write("b.yaml", flow("g"))
+    world.look()
     assert (world.error("a.yaml"), world.error("b.yaml")) == ("", "")
-    assert world.flow("g").flow.spec.depends_on
+    assert world.flow("f").flow.spec.depends_on
 
 
 # --- who decides -----------------------------------------------------------------------------
@@ -404,6 +424,29 @@ def test_a_confirmation_is_for_what_was_held_and_nothing_else(world: World) -> N
     assert world.ids() == ["back", "later"]
 
 
+def test_a_confirmation_waits_for_a_file_that_is_just_coming_back(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flows stay, the others go."""
+    world.write("five.yaml", flows(*(f"f{n}" for n in range(5))))
+    world.write("other.yaml", flow("other"))
+    world.look()
+    world.remove("five.yaml")
+    world.look()
+    writer = (world.folder / "back.yaml").open("w")
+
+    def wait(seconds: float) -> bool:
+        if not writer.closed:
+            writer.write(flow("f0"))
+            writer.close()
+        world.clock.advance(seconds)
+        return False
+
+    monkeypatch.setattr(world.source._closed, "wait", wait)
+    assert world.source.confirm_prune() == ["f1", "f2", "f3", "f4"]
+    assert world.ids() == ["f0", "other"]
+
+
 def test_a_folder_that_was_away_holds_what_it_does_not_bring_back(world: World) -> None:
     """However little that is: nobody has removed a file."""
     world.write("a.yaml", flow("f"))
@@ -524,6 +567,8 @@ def test_an_unchanged_folder_is_not_parsed_again_after_a_restart(
     versions = [record.version for record in world.store.flows()]
     world.restart()
     assert (parsed, world.state("f")) == ([], "stopped")
+    [first, _] = world.source._look.files["a.yaml"].manifests
+    assert first.flow.spec.state == "running"
     assert [record.version for record in world.store.flows()] == versions
     world.write("b.yaml", flow("h", description="new"))
     world.restart()

@@ -78,6 +78,10 @@ def test_new_flows_do_not_make_a_loss_look_smaller() -> None:
     assert state.held == names(1, 2, 3, 4)
     later = judge(state, gone(names(1, 2, 3, 4), owned=1000), "auto", 1000.0)
     assert later.held == names(1, 2, 3, 4)
+    state = judge(Vanishing(), gone(names(1, 2), owned=5), "auto", 0.0)
+    for now in (0.1, 0.1 + QUIET):
+        state = judge(state, gone(names(1, 2, 3, 4), owned=1000), "auto", now)
+    assert state.held == names(1, 2, 3, 4)
 
 
 def test_what_returns_is_free_and_may_go_again_on_its_own() -> None:

@@ -18,7 +18,7 @@ from flow_operator.settings import Layout
 from flow_operator.sources import FolderSource, folder, watch
 from flow_operator.sources.watch import RETRY, Watcher, WatchMode
 from flow_operator.store import Store
-from support import FakeClock, eventually
+from support import FakeClock, always_for, eventually
 
 NEVER = 1e6
 
@@ -122,6 +122,7 @@ def test_a_dead_watcher_is_replaced(
     drop(manifests, "missed")
     await_flow(store, "missed")
     eventually(lambda: _equal(observer_of(watching) is dead, second=False))
+    always_for(0.6, lambda: _equal(watching._watcher._misses, 0))
     rely_on_hints(watching, monkeypatch)
     drop(manifests, "heard")
     await_flow(store, "heard")
@@ -187,6 +188,7 @@ def test_a_folder_that_was_replaced_is_watched(
     drop(manifests, "new")
     await_flow(store, "new")
     eventually(lambda: _equal(observer_of(watching) is old, second=False))
+    always_for(0.6, lambda: _equal(watching._watcher._misses, 0))
     rely_on_hints(watching, monkeypatch)
     drop(manifests, "heard")
     await_flow(store, "heard")

@@ -152,7 +152,6 @@ class FolderSource:
                 return
             self._hint.clear()
             try:
-                self._watcher.ensure()
                 self._round(heard=heard)
             except Exception:
                 # A mistake of ours must not end the watching.
@@ -179,10 +178,11 @@ class FolderSource:
     def _round(self, *, heard: bool) -> None:
         """Look, and find out whether the watcher is deaf."""
         before, pending = self._look, self._pending
+        watched = self._watcher.ensure()
         self.scan()
         found = self._look is not before or self._pending
         now = self._clock.monotonic()
-        if heard or not self._watcher.watching:
+        if heard or not watched:
             self._doubt_since = None
         elif self._doubt_since is None:
             self._doubt_since = now if found and not pending else None

@@ -332,7 +332,7 @@ class Scanner:
         try:
             manifests = self._recall(name, file.sha256)
             if manifests is None:
-                manifests = tuple(load_manifests(SourceText(data.decode("utf-8-sig"), name)))
+                manifests = tuple(load_manifests(SourceText(data.decode(), name)))
         except UnicodeDecodeError as error:
             return replace(file, faults=(_bad_utf8(name, data, error.start),))
         except InvalidError as error:

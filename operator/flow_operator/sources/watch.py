@@ -97,8 +97,13 @@ class Watcher:
             return {"mode": "inotify", "every": RESCAN, "why": None}
         return {"mode": "poll", "every": RESCAN_DEAF, "why": self._why or None}
 
-    def ensure(self) -> None:
-        """Watch the folder that is there now."""
+    def ensure(self) -> bool:
+        """Watch the folder that is there now; whether that was so since the last call."""
+        before = self._observer
+        self._ensure()
+        return before is not None and self._observer is before
+
+    def _ensure(self) -> None:
         identity = _identity(self._folder)
         if identity != self._identity:
             self._begin(identity)
