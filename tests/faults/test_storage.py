@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Flowd, always_for, eventually, make_document, processes_of
+from support import Flowd, always_for, eventually, make_document, processes_of, require
 
 needs_mount = pytest.mark.skipif(
     os.geteuid() != 0
@@ -167,8 +167,7 @@ def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[
 
     @contextlib.contextmanager
     def fault(flowd: Flowd) -> Iterator[None]:
-        if shutil.which("strace") is None:
-            pytest.skip("needs strace")
+        require(None if shutil.which("strace") else "strace is not installed")
         inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
         with subprocess.Popen(
             ["strace", "-f", "-p", str(flowd.pid), *inject],
@@ -178,8 +177,8 @@ def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[
             text=True,
         ) as tracer:
             assert tracer.stderr is not None
-            if "attached" not in tracer.stderr.readline():
-                pytest.skip("nobody may be traced here")
+            attached = "attached" in tracer.stderr.readline()
+            require(None if attached else "nobody may be traced here")
             yield
             tracer.send_signal(signal.SIGINT)
             tracer.stderr.read()
