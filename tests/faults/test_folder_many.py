@@ -64,13 +64,21 @@ def branches(folder: Path) -> None:
 
 @contextmanager
 def journals(flowd: Flowd) -> Iterator[set[str]]:
-    """The names of the journals that are written meanwhile: one for each transaction of many."""
+    """The names of the journals that are written meanwhile: one for each transaction.
+
+    One from before may still be there, as its flows' files are written in the background.
+    """
     seen: set[str] = set()
     done = threading.Event()
 
+    def there() -> set[str]:
+        return {name for name in os.listdir(flowd.data / "flows") if name.startswith("txn-")}
+
+    before = there()
+
     def look() -> None:
         while not done.wait(0.002):
-            seen.update(n for n in os.listdir(flowd.data / "flows") if n.startswith("txn-"))
+            seen.update(there() - before)
 
     looking = threading.Thread(target=look)
     looking.start()
