@@ -26,6 +26,7 @@ from unit.store_support import create, edits, no_checkpoints, opened, opening, p
 
 State = dict[str, Any]
 MANY = [f"flow-{n:02}" for n in range(20)]
+FEW = MANY[:8]
 
 
 def state_of(store: Store) -> State:
@@ -105,15 +106,15 @@ def command_on_many(root: Path) -> Iterator[State]:
         yield state_of(store)
         edits(store).command("stop", None)
         yield state_of(store)
-        edits(store).replace(make_manifest(MANY[3], "other"))
+        edits(store).replace(make_manifest(FEW[3], "other"))
         yield state_of(store)
         edits(store).command("restart", None)
         yield state_of(store)
 
 
-def many_flows(root: Path) -> None:
+def some_flows(root: Path) -> None:
     with opening(root / "data") as store:
-        create(store, *MANY)
+        create(store, *FEW)
 
 
 def deletes(root: Path) -> Iterator[State]:
@@ -313,7 +314,7 @@ def scanned(root: Path) -> State:
 SCENES: dict[str, Scene] = {
     "single writes": Scene(single_writes),
     "batch": Scene(batch),
-    "command on many": Scene(command_on_many, many_flows),
+    "command on many": Scene(command_on_many, some_flows),
     "deletes": Scene(deletes, one_flow),
     "writers together": Scene(writers_together, one_flow, right=each_old_or_new),
     "recovery": Scene(recovery, left_by_a_crash),

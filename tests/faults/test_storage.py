@@ -167,7 +167,7 @@ def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[
 
     @contextlib.contextmanager
     def fault(flowd: Flowd) -> Iterator[None]:
-        require(None if shutil.which("strace") else "strace is not installed")
+        require(None if shutil.which("strace") else "needs strace")
         inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
         with subprocess.Popen(
             ["strace", "-f", "-p", str(flowd.pid), *inject],
@@ -177,8 +177,8 @@ def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[
             text=True,
         ) as tracer:
             assert tracer.stderr is not None
-            attached = "attached" in tracer.stderr.readline()
-            require(None if attached else "nobody may be traced here")
+            if "attached" not in tracer.stderr.readline():
+                pytest.skip("nobody may be traced here")
             yield
             tracer.send_signal(signal.SIGINT)
             tracer.stderr.read()

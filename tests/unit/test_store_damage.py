@@ -100,6 +100,29 @@ def test_a_flow_that_was_set_aside_may_be_created_again(root):
         assert script(last, "a") == "x"
 
 
+def test_a_journal_heals_the_files_that_it_names(root):
+    """Its files were half written: one is old, one is new, one is torn, one is not there."""
+    with opening(root) as first:
+        create(first, "a", "b", "c")
+    old = contents(root)["a.yaml"]
+    store = opened(root)
+    no_checkpoints(store)
+    with store.transaction() as transaction:
+        put(transaction, "a", "b", "c", "d", script="batch")
+    journal = contents(root)["txn-000000000001.yaml"]
+    opened(root).close()
+    (root / "flows" / "txn-000000000001.yaml").write_bytes(journal)
+    (root / "flows" / "a.yaml").write_bytes(old)
+    (root / "flows" / "c.yaml").write_bytes(b"kind: Fl")
+    (root / "flows" / "d.yaml").unlink()
+    with opening(root) as later:
+        assert [script(later, name) for name in "abcd"] == ["batch"] * 4
+        assert later.corrupt == {}
+    with opening(root) as last:
+        assert [script(last, name) for name in "abcd"] == ["batch"] * 4
+        assert last.corrupt == {}
+
+
 @pytest.mark.parametrize("how", ["truncated", "flipped", "emptied", "binary", "headless", "count"])
 def test_a_damaged_journal_is_set_aside_whole(root, how):
     """None of it is taken, and what stood before stands."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flow_operator.clock import rfc3339
 from flow_operator.errors import LockedError
+from flow_operator.store.files import storage_errors
 
 
 class DataLock:
@@ -19,10 +20,12 @@ class DataLock:
 
     Raises:
         LockedError: naming who holds it.
+        StorageError: it cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with storage_errors(f"cannot lock {path.parent}"):
+            self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
