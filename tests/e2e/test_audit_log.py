@@ -54,10 +54,10 @@ def test_no_acknowledged_write_is_without_its_line(make_flowd: Callable[..., Flo
     names = [f"f{number}" for number in range(4)]
     flowd.create(*(make_document(name, state="stopped") for name in names))
     acknowledged: list[tuple[str, int]] = []
-    for _ in range(4):
+    for part in range(4):
         url = str(flowd.client.base_url)
         threads = [
-            threading.Thread(target=_write, args=(url, name, acknowledged)) for name in names
+            threading.Thread(target=_write, args=(url, name, part, acknowledged)) for name in names
         ]
         before = len(acknowledged)
         for thread in threads:
@@ -76,10 +76,11 @@ def test_no_acknowledged_write_is_without_its_line(make_flowd: Callable[..., Flo
         assert generations == list(range(1, len(generations) + 1))
 
 
-def _write(url: str, name: str, acknowledged: list[tuple[str, int]]) -> None:
+def _write(url: str, name: str, part: int, acknowledged: list[tuple[str, int]]) -> None:
+    """Each write differs from all others, so that each makes a generation."""
     with httpx.Client(base_url=url) as client:
         for number in range(10_000):
-            document = make_document(name, state="stopped", description=str(number))
+            document = make_document(name, state="stopped", description=f"{part}.{number}")
             try:
                 answer = client.put(f"/flows/{name}", json=document)
             except httpx.TransportError:
