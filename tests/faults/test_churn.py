@@ -8,6 +8,7 @@ SOAK_SEED repeats a run's choices.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import os
 import random
@@ -311,8 +312,9 @@ class Churn:
 
 
 def kill(proc: Proc) -> None:
-    if lives(proc):
-        os.kill(proc.pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        if lives(proc):
+            os.kill(proc.pid, signal.SIGKILL)
 
 
 def lives(proc: Proc) -> bool:
