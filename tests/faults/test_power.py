@@ -107,6 +107,10 @@ class Cuts:
             if any(name.startswith(".tmp-") or ".corrupt" in name for name in names):
                 self.lost.append(f"left lying about: {names}")
             found = {flow.flow_id: script(store, flow.flow_id) for flow in store.flows()}
+            lines = (self._disk.path / "data" / "audit.log").read_bytes().splitlines()
+            told = [json.loads(line)["version"] for line in lines]
+            if told != list(range(1, store.version + 1)):
+                self.lost.append(f"the audit log tells of {told[-20:]}, not up to {store.version}")
         for thread, number in enumerate(last):
             mine = {k: v for k, v in found.items() if k.startswith(f"t{thread}-")}
             old, new = state_after(thread, number), state_after(thread, number + 1)
@@ -157,7 +161,7 @@ def test_power_cuts_lose_nothing_that_was_acknowledged(
     request: pytest.FixtureRequest,
     record_property: Callable[[str, int], None],
 ) -> None:
-    """Nothing is torn, batches stand whole or not at all, versions never go back."""
+    """Nothing is torn, batches stand whole or not at all, versions never go back, all is told."""
     kind = request.node.callspec.params["disk"]
     cuts = Cuts(disk, writer)
     lose_nothing(cuts, kind, CUTS[kind])
