@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import errno
 import logging
 import os
@@ -37,6 +38,9 @@ from flow_operator.store import AuditLimits, DataLock, Desired, Memories, Store
 from flow_operator.workqueue import WorkQueue
 
 log = structlog.get_logger("flowd")
+
+_MALLOC = {-1: 128 * 1024, -3: 64 * 1024, -8: 2}
+"""M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and M_ARENA_MAX of mallopt(3): bytes, bytes, heaps."""
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -416,8 +420,21 @@ def configure_logging(settings: Settings) -> None:
     logging.getLogger("waitress").setLevel(logging.ERROR)
 
 
+def give_memory_back() -> None:
+    """Have glibc return large blocks when they are freed, as it does before it has seen many.
+
+    It would come to keep them in heaps of its own, one for every few threads, where smaller ones that
+    live on hold them fast: 20 MB in ten minutes of edits with 100 flows. Other C libraries do not.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        for option, value in _MALLOC.items():
+            mallopt(option, value)
+
+
 def main() -> None:
     """Entry point of ``flowd``."""
+    give_memory_back()
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging(settings)
     signals = StopSignals()
