@@ -323,11 +323,15 @@ def test_a_fork_that_fails_is_told_and_tried_again(make_flowd: Make) -> None:
             return waiting
 
         waiting = eventually(told)
-        status = flowd.status(waiting[0])
-        assert "limit of processes" in status["message"]
-        [ready] = [each for each in status["conditions"] if each["type"] == "Ready"]
-        assert (ready["status"], ready["reason"]) == ("False", "BackOff")
-        assert "limit of processes" in ready["message"]
+
+        def why() -> None:
+            status = flowd.status(waiting[0])  # It is tried again now and then.
+            assert "limit of processes" in status["message"]
+            [ready] = [each for each in status["conditions"] if each["type"] == "Ready"]
+            assert (ready["status"], ready["reason"]) == ("False", "BackOff")
+            assert "limit of processes" in ready["message"]
+
+        eventually(why)
         (group / "pids.max").write_text("max")
         for name in names:
             flowd.await_status(name, "running")

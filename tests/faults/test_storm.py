@@ -197,7 +197,8 @@ def test_restarts_of_many_are_spread(flowd: Flowd) -> None:
     eventually(there)
     waited = eventually(waits, every=0.1)
     assert min(waited) > 0.45
-    assert sum(wait < 0.95 for wait in waited) > len(waited) / 5, "none came before its time"
+    # A busy machine makes them later, never earlier; without jitter none would be.
+    assert sum(wait < 0.95 for wait in waited) >= 3, "none came before its time"
     flowd.command("stop", type=1)
 
 
