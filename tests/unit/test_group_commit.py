@@ -7,12 +7,13 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from flow_operator.errors import InvalidError, StorageError
+from flow_operator.errors import InvalidError, StorageError, StorageFullError
 from flow_operator.store import Store
 from flow_operator.store import store as store_module
 from support import eventually, make_manifest
@@ -35,7 +36,8 @@ class Gate:
         assert self._open.acquire(timeout=20)
         self.held -= 1
         if self.refuse is not None:
-            raise StorageError(str(self.refuse))
+            full = self.refuse.errno == errno.ENOSPC
+            raise (StorageFullError if full else StorageError)(str(self.refuse))
         self._real(path, parts)
         self.journals.append(len(parts))
 
@@ -199,6 +201,26 @@ def test_who_relies_on_a_refused_record_is_refused_too(root, writers):
     for future in [*stops, *twins]:
         assert isinstance(future.exception(timeout=20), StorageError)
     assert writers.store.get("a").flow.spec.state == "running"
+
+
+def test_a_dry_run_gives_no_reserve_back(root, writers):
+    """It was refused with its group on a full disk, but there is nothing that it must write."""
+    given: list[bool] = []
+    writers.store.make_room = lambda: given.append(True)
+    writers.gate.let_through()
+    create(writers.store, "a")
+    first = writers.hold_one()
+    dry = writers.start(partial(edits(writers.store).command, "stop", ["a"], dry_run=True))
+    other = writers.start(_put, writers.store, "other")
+    writers.await_at_the_door(2)
+    writers.gate.let_through()
+    first.result(timeout=20)
+    eventually(lambda: _same(writers.gate.held, 1))
+    writers.gate.refuse = OSError(errno.ENOSPC, "refused")
+    writers.gate.let_through()
+    assert isinstance(other.exception(timeout=20), StorageFullError)
+    assert isinstance(dry.exception(timeout=20), StorageFullError)
+    assert given == []
 
 
 def test_a_body_that_raises_neither_spoils_nor_holds_up_its_group(writers):

@@ -268,9 +268,9 @@ class Desired:
             with self._store.transaction(by=by, frees=frees, dry_run=dry_run) as transaction:
                 return edit(transaction)
         except StorageFullError:
-            if not frees or not self._store.make_room():
+            if not frees or dry_run or not self._store.make_room():
                 raise
-        with self._store.transaction(by=by, frees=True, dry_run=dry_run) as transaction:
+        with self._store.transaction(by=by, frees=True) as transaction:
             return edit(transaction)
 
 
