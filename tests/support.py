@@ -19,7 +19,6 @@ import pytest
 
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.runners.procfs import Identity, Proc, environment, identity, read_proc
-from flow_operator.shim import protocol
 
 T = TypeVar("T")
 
@@ -225,15 +224,13 @@ class Flowd:
             self.kill()
 
     def shim_pid(self) -> int:
-        """The shim of this data directory; 0 if there is none.
-
-        Not by a search: a child that it is just starting still looks like it.
-        """
-        with contextlib.suppress(OSError, ValueError):
-            pid = int((self.data / protocol.LOCK_NAME).read_text())
-            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if str(self.data).encode() in words and b"-S" in words:
-                return pid
+        """The shim of this data directory; 0 if there is none."""
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError):
+                    words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                    if str(self.data).encode() in words and b"-S" in words:
+                        return int(name)
         return 0
 
     def destroy(self) -> None:
