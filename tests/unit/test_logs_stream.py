@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from flow_operator.logs import space
+from flow_operator.logs import space, times
 from flow_operator.logs.lines import Line, Lines, since, tail
 from flow_operator.logs.stream import Stream
 from support import PROGRAMS, FakeClock, memory_directory
@@ -477,6 +477,20 @@ def test_times_outlive_rotations(path: Path) -> None:
     assert all(line.second == int(line.text) // 1_000 for line in told[1:])
     position = since(stream, 117)
     assert stream.read(position).data.startswith(b"000117000\n")
+
+
+def test_the_index_of_a_log_that_is_never_rotated_is_bounded_too(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A log may grow slowly for long before its first rotation."""
+    monkeypatch.setattr(times, "MOST", 12)
+    stream = Stream(path)
+    for second in range(100, 200):
+        append(path, b"x\n")
+        stream.look(second)
+    assert not stream.times.full
+    assert path.with_suffix(".times").stat().st_size <= 12 * 16
+    assert stream.times.last == (199, 200)
 
 
 def test_a_file_system_that_can_do_neither_says_so(

@@ -24,6 +24,7 @@ import structlog
 from flow_operator.clock import Clock
 from flow_operator.logs.stream import Stream
 from flow_operator.logs.watch import Watcher
+from flow_operator.model.flow import Logs
 from flow_operator.settings import Layout
 
 _SLOWEST = 1.0
@@ -47,7 +48,9 @@ class Limits(NamedTuple):
     files: int
 
 
-DEFAULT = Limits(10 * 2**20, 5)
+_UNTOLD = Logs()
+DEFAULT = Limits(_UNTOLD.max_size.bytes, _UNTOLD.max_files)
+"""For logs of flows of which nothing was said."""
 
 Key = tuple[str, int, str]
 Dropped = Callable[[str, int], None]

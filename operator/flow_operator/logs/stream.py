@@ -10,6 +10,7 @@ import errno
 import json
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,7 @@ class Stream:
         self._hole = 0
         self._seen = 0
         self._noted = self.times.last[1]
+        self._able = False
         with self._lock:
             self._recover()
 
@@ -173,6 +175,8 @@ class Stream:
                 self._noted += grown
                 with contextlib.suppress(OSError):
                     self.times.add(second, self._noted)
+                    if self.times.full:
+                        self.times.trim(self.first())
             return grown
 
     def rotate(self, max_size: int, max_files: int) -> int:
@@ -189,14 +193,24 @@ class Stream:
             if self._size() < max_size:
                 self._drop_kept((max_files - 1) * max_size)
                 return 0
-            space.require(self._new)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
+            with self._shortened() as descriptor:
                 return self._rotate(descriptor, max_size, max_files)
-            finally:
-                os.close(descriptor)
-                if self.times.full:
-                    self.times.trim(self.first())
+
+    @contextlib.contextmanager
+    def _shortened(self) -> Iterator[int]:
+        """The file that is written, to take bytes away from.
+
+        Raises:
+            OSError: this file system lets nobody do that.
+        """
+        if not self._able:
+            space.require(self._new)
+            self._able = True
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def _rotate(self, descriptor: int, max_size: int, max_files: int) -> int:
         block = space.block_size(descriptor)
@@ -290,18 +304,13 @@ class Stream:
         Raises:
             OSError: that is not possible here.
         """
-        with self._lock:
-            space.require(self._new)
-            descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
-            try:
-                block = space.block_size(descriptor)
-                length = (self._size() - 1) // block * block - block
-                if length <= 0:
-                    return 0
-                self._drop(descriptor, length)
-                return length
-            finally:
-                os.close(descriptor)
+        with self._lock, self._shortened() as descriptor:
+            block = space.block_size(descriptor)
+            length = (self._size() - 1) // block * block - block
+            if length <= 0:
+                return 0
+            self._drop(descriptor, length)
+            return length
 
     # --- after a crash -------------------------------------------------------------------
 
