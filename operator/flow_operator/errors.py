@@ -54,6 +54,15 @@ class Fault:
     column: int | None = None
     file: str | None = None
 
+    def told(self) -> dict[str, str | int | None]:
+        """As the API tells it; the file is told beside it, if at all."""
+        return {
+            "pointer": self.pointer,
+            "detail": self.detail,
+            "line": self.line,
+            "column": self.column,
+        }
+
     def __str__(self) -> str:
         """Format as compilers do: ``file:line:column: /pointer: detail``."""
         place = self.file or ""

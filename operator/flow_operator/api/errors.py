@@ -49,15 +49,7 @@ def problem(status: int, detail: str, faults: Iterable[Fault] = (), **headers: s
 
 def problem_body(status: int, detail: str, faults: Iterable[Fault] = ()) -> bytes:
     """A problem as JSON: type, title, status, detail and errors."""
-    errors = [
-        {
-            "pointer": fault.pointer,
-            "detail": fault.detail,
-            "line": fault.line,
-            "column": fault.column,
-        }
-        for fault in faults
-    ]
+    errors = [fault.told() for fault in faults]
     body = {
         "type": "about:blank",
         "title": http.HTTPStatus(status).phrase,

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from flow_operator.board import Board
 from flow_operator.clock import Clock, rfc3339
-from flow_operator.errors import ConflictError, Fault, InvalidError, StorageError
+from flow_operator.errors import ConflictError, InvalidError, StorageError
 from flow_operator.manifest import Manifest
 from flow_operator.sources.apply import (
     Applied,
@@ -396,18 +396,8 @@ def _described(file: ManifestFile, record: FileRecord, applied: Applied) -> dict
         "sha256": file.sha256,
         "flows": held,
         "error": applied.error(file.name),
-        "errors": [_fault(trouble.fault) for trouble in troubles],
+        "errors": [trouble.fault.told() for trouble in troubles],
         "since": rfc3339(record.since) if record.since else None,
-    }
-
-
-def _fault(fault: Fault) -> dict[str, Any]:
-    """As in the problems of the API."""
-    return {
-        "pointer": fault.pointer,
-        "detail": fault.detail,
-        "line": fault.line,
-        "column": fault.column,
     }
 
 
