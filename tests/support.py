@@ -224,14 +224,19 @@ class Flowd:
             self.kill()
 
     def shim_pid(self) -> int:
-        """The shim of this data directory; 0 if there is none."""
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError):
-                    words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
-                    if str(self.data).encode() in words and b"-S" in words:
-                        return int(name)
-        return 0
+        """The shim of this data directory; 0 if there is none.
+
+        The oldest that looks like it: so does a child that it is just starting. Its lock would
+        tell, but not on a disk whose power was cut.
+        """
+        found: list[tuple[int, int]] = []
+        for name in filter(str.isdigit, os.listdir("/proc")):
+            with contextlib.suppress(OSError):
+                words = Path(f"/proc/{name}/cmdline").read_bytes().split(b"\0")
+                proc = read_proc(int(name))
+                if proc and str(self.data).encode() in words and b"-S" in words:
+                    found.append((proc.start, proc.pid))
+        return min(found, default=(0, 0))[1]
 
     def destroy(self) -> None:
         """Leave nothing behind, whatever the test did."""
@@ -241,9 +246,15 @@ class Flowd:
         shim = self.shim_pid()
         if shim:
             os.kill(shim, signal.SIGKILL)
-        for pid in processes_of(self.data):
+        eventually(self._kill_what_is_left)
+
+    def _kill_what_is_left(self) -> None:
+        """Until there is nothing: a step that was just being started shows a moment later."""
+        left = processes_of(self.data)
+        for pid in left:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        assert not left
 
     # --- the API -------------------------------------------------------------------------
 
