@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from flow_operator.model.flow import Flow, decode_unit, encode_unit
 from flow_operator.runners.base import Exit, Handle, StepView
+from flow_operator.structs import prepared
 
 StopMode = Literal["drain", "signal", "kill"]
 Stage = Literal["drain", "term", "kill"]
@@ -167,6 +168,7 @@ class Finished(Record, frozen=True):
     steps: tuple[StepMemory, ...]
 
 
+@prepared
 class FlowMemory(Record, frozen=True):
     """Everything that is remembered of one flow, by replica.
 

@@ -24,6 +24,7 @@ from flow_operator.api.status import status_of
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import escape
 from flow_operator.model.status import TERMINAL
+from flow_operator.structs import prepared
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
@@ -44,6 +45,7 @@ _DONE = {
 }
 
 
+@prepared
 class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a command.
 

@@ -24,6 +24,7 @@ from flow_operator.api.http import (
 from flow_operator.errors import Fault, InvalidError, NotFoundError
 from flow_operator.manifest import dump_yaml
 from flow_operator.store import Edit, StoredFlow
+from flow_operator.structs import prepared
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
@@ -32,6 +33,7 @@ TOLD = 10
 """Generations; one more is kept, which the oldest of them is compared with."""
 
 
+@prepared
 class RollbackRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a rollback.
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, field
 
 from flow_operator.model.units import Cpu, Duration, Size, duration, size
+from flow_operator.structs import prepared
 
 API_VERSION: Literal["flow-operator.dev/v1"] = "flow-operator.dev/v1"
 
@@ -287,6 +288,7 @@ class Spec(Part, frozen=True):
     progress: Progress = Progress()
 
 
+@prepared
 class Flow(Part, frozen=True):
     """One desired-state document."""
 

@@ -20,10 +20,12 @@ from typing import Protocol
 from msgspec import Struct
 
 from flow_operator.model.flow import Flow, Step
+from flow_operator.structs import prepared
 
 Notify = Callable[[str], None]
 
 
+@prepared
 class Exit(Struct, frozen=True, omit_defaults=True):
     """How a process ended.
 

@@ -32,6 +32,7 @@ from flow_operator.sources.prune import QUIET, Prune, Vanishing, all_held
 from flow_operator.sources.scan import PATIENCE, SETTLE, Look, ManifestFile, Scanner
 from flow_operator.sources.watch import Watcher, WatchMode
 from flow_operator.store import Foresee, Store, write_durably
+from flow_operator.structs import prepared
 
 DEBOUNCE = 0.05
 """Seconds between a hint and the look, so that a burst of hints costs one look."""
@@ -52,6 +53,7 @@ _ATTEMPTS = 5
 log = structlog.get_logger("folder")
 
 
+@prepared
 class FolderState(Struct, frozen=True, omit_defaults=True):
     """What is kept over restarts.
 

@@ -22,6 +22,7 @@ from flow_operator.errors import StorageError
 from flow_operator.logs.space import allocate
 from flow_operator.store.files import storage_errors, sync_directory, write_all
 from flow_operator.store.records import Record
+from flow_operator.structs import prepared
 
 log = structlog.get_logger("audit")
 
@@ -58,6 +59,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     hard: bool = False
 
 
+@prepared
 class _Version(msgspec.Struct, frozen=True):
     version: int
 

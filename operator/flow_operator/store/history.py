@@ -27,6 +27,7 @@ from flow_operator.store.files import (
     write_synced,
 )
 from flow_operator.store.records import StoredFlow, from_document
+from flow_operator.structs import prepared
 
 KEPT = 10
 """Generations before the present one. Ten are told, with the present one; the tenth here is what
@@ -40,6 +41,7 @@ class _Mark(msgspec.Struct, frozen=True):
     generation: int
 
 
+@prepared
 class _Line(msgspec.Struct, frozen=True):
     """As much of a line as tells which generation it holds."""
 

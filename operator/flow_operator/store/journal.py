@@ -17,10 +17,12 @@ import msgspec
 
 from flow_operator.errors import InvalidError
 from flow_operator.store.files import write_durably
+from flow_operator.structs import prepared
 
 _SEPARATOR = b"---\n"
 
 
+@prepared
 class _Header(msgspec.Struct, frozen=True):
     journal: int
     count: int

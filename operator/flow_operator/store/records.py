@@ -12,6 +12,7 @@ from flow_operator.errors import InvalidError
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.model.flow import RESERVED_KEY, Flow, template_hash
 from flow_operator.model.status import Change
+from flow_operator.structs import prepared
 
 
 class Origin(Struct, frozen=True, omit_defaults=True):
@@ -46,6 +47,7 @@ class Act(Struct, frozen=True, omit_defaults=True):
     change: Change | None = None
 
 
+@prepared
 class Book(Struct, frozen=True, omit_defaults=True):
     """The operator's own bookkeeping of a flow.
 
