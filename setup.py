@@ -19,6 +19,7 @@ VERSION = re.search(
 TEST = [
     "hypothesis>=6.100,<7",
     "import-linter>=2.1,<3",
+    "openapi-spec-validator>=0.7.1,<1",
     "pytest>=8.2,<10",
     "pytest-timeout>=2.3,<3",
     "pytest-xdist>=3.6,<4",
@@ -34,7 +35,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "operator"},
     packages=find_packages(where="operator"),
-    package_data={"flow_operator": ["py.typed"]},
+    package_data={"flow_operator": ["py.typed", "api/viewer/*"]},
     install_requires=[
         "bottle>=0.13,<0.14",
         "click>=8.1,<9",

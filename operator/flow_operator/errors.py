@@ -19,6 +19,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 MAX_FAULTS = 50
 """How many faults of one input are told; whoever has more has another problem."""
@@ -34,6 +35,15 @@ def clipped(text: object) -> str:
 
 class FlowError(Exception):
     """Root of the tree; ``str()`` is a sentence for people."""
+
+
+class FaultView(TypedDict):
+    """One thing that is wrong: where (a JSON pointer), and what would be right."""
+
+    pointer: str
+    detail: str
+    line: int | None
+    column: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +64,7 @@ class Fault:
     column: int | None = None
     file: str | None = None
 
-    def told(self) -> dict[str, str | int | None]:
+    def told(self) -> FaultView:
         """As the API tells it; the file is told beside it, if at all."""
         return {
             "pointer": self.pointer,

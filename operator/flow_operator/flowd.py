@@ -27,6 +27,7 @@ from flow_operator.errors import FlowError
 from flow_operator.figures import Figures
 from flow_operator.gauges import Gauges
 from flow_operator.logs import Keeper, Limits
+from flow_operator.model.folder import no_folder
 from flow_operator.model.units import Size
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
@@ -119,7 +120,7 @@ class Operator:
             clock=clock,
             runners=self._capabilities,
             ready=lambda: self._controller.synced,
-            folder=self._folder.describe if self._folder else _no_folder,
+            folder=self._folder.describe if self._folder else no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
             hosts=_hosts(settings),
             prefix=settings.address.prefix,
@@ -230,10 +231,6 @@ def _cgroups(settings: Settings, can: Capabilities) -> str:
     if not limits:
         return "used; without controllers, so no limit of cpu, memory or pids is enforced"
     return f"used; limits of {limits} are enforced" + (f", of {missing} not" if missing else "")
-
-
-def _no_folder() -> dict[str, Any]:
-    return {"folder": None, "watch": None, "held": None, "vanished": [], "files": []}
 
 
 def _hosts(settings: Settings) -> frozenset[str] | None:

@@ -15,6 +15,7 @@ from flow_operator.api import Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.model.folder import no_folder
 from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Capabilities
 from flow_operator.settings import Layout
@@ -84,7 +85,7 @@ def make_api(root: Path) -> Iterator[Any]:
             "clock": clock,
             "runners": lambda: {"process": Capabilities(groups=True, limits=("memory",))},
             "ready": lambda: True,
-            "folder": lambda: {"folder": None, "files": []},
+            "folder": no_folder,
             "prune": list,
             "hosts": frozenset({"127.0.0.1"}),
             **changes,

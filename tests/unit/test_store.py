@@ -179,6 +179,27 @@ def test_versions_grow_over_all_flows_and_operators(root):
         assert record.version > store.version
 
 
+def test_a_transaction_is_seen_as_a_whole(root, monkeypatch):
+    """Whoever lists flows while a transaction becomes known sees all of it, or nothing."""
+    with opening(root) as store:
+        seen: list[list[str]] = []
+        readers: list[threading.Thread] = []
+        real = store._keep
+
+        def keep(record):
+            real(record)
+            reader = threading.Thread(target=lambda: seen.append(sorted(store.records())))
+            reader.start()
+            reader.join(timeout=0.2)
+            readers.append(reader)
+
+        monkeypatch.setattr(store, "_keep", keep)
+        create(store, "a", "b", "c")
+        for reader in readers:
+            reader.join(timeout=20)
+        assert seen == [["a", "b", "c"]] * 3
+
+
 def test_writers_wait_for_each_other(root):
     """From several threads, every write counts."""
     with opening(root) as store:

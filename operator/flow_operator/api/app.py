@@ -9,16 +9,28 @@ from typing import Any
 
 from bottle import Bottle
 
-from flow_operator import __version__
-from flow_operator.api import commands, events, flows, health, history, logs, manifests, status
+from flow_operator.api import (
+    commands,
+    docs,
+    events,
+    flows,
+    health,
+    history,
+    index,
+    logs,
+    manifests,
+    status,
+)
 from flow_operator.api.errors import ProblemPlugin, bottle_error
 from flow_operator.api.guard import Guard
-from flow_operator.api.http import json_response
+from flow_operator.api.operation import Declared
+from flow_operator.api.statuses import Statuses
 from flow_operator.api.stream import Streams
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.model.folder import FolderView
 from flow_operator.runners.base import Capabilities
 from flow_operator.store import Desired, Store
 
@@ -44,7 +56,7 @@ class Services:
     clock: Clock
     runners: Callable[[], Mapping[str, Capabilities]]
     ready: Callable[[], bool]
-    folder: Callable[[], dict[str, Any]]
+    folder: Callable[[], FolderView]
     prune: Callable[[], list[str]]
     hosts: frozenset[str] | None = None
     prefix: str = ""
@@ -53,30 +65,19 @@ class Services:
 
 def create_app(services: Services) -> Callable[..., Any]:
     """The whole API as one WSGI application."""
+    return Guard(Streams(routed(services)), services.hosts, services.prefix)
+
+
+def routed(services: Services) -> Bottle:
+    """The routes alone, without what stands before them."""
     app = Bottle()
     app.default_error_handler = bottle_error
     app.install(ProblemPlugin())
-    for resource in (flows, history, status, commands, logs, events, manifests, health):
+    app.install(Declared())
+    statuses = Statuses(services)
+    for listed in (flows, status):
+        listed.add_routes(app, services, statuses)
+    for resource in (history, commands, logs, events, manifests, health, index, docs):
         resource.add_routes(app, services)
 
-    @app.get("/")
-    def index() -> Any:
-        return json_response(
-            {
-                "name": "flow-operator",
-                "version": __version__,
-                "runners": {name: _told(can) for name, can in services.runners().items()},
-                "links": ["/flows", "/flows/status", "/events", "/manifests", "/livez", "/readyz"],
-            }
-        )
-
-    return Guard(Streams(app), services.hosts, services.prefix)
-
-
-def _told(can: Capabilities) -> dict[str, Any]:
-    return {
-        "freeze": can.freeze,
-        "stepRestart": can.step_restart,
-        "groups": can.groups,
-        "limits": can.limits,
-    }
+    return app

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
@@ -11,27 +12,25 @@ from bottle import Bottle, HTTPResponse
 from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
-from flow_operator.api.http import (
-    caller,
-    dry_run,
-    dry_run_response,
-    json_body,
-    json_response,
-    only_query,
-    query_number,
-)
-from flow_operator.api.status import status_of
+from flow_operator.api.http import DryRun, caller, dry_run_response, json_body, json_response
+from flow_operator.api.lists import FIELDS, LABELS, selected_fields, selected_labels
+from flow_operator.api.operation import Example, Operation
+from flow_operator.api.parameters import DRY_RUN, Number, dry_run
+from flow_operator.api.statuses import status_of
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import escape
-from flow_operator.model.status import TERMINAL
+from flow_operator.model.status import TERMINAL, Phase
+from flow_operator.store import StoredFlow
 from flow_operator.structs import prepared
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
 
-DEFAULT_WAIT = 10.0
-LONGEST_WAIT = 600.0
-"""Seconds a command waits for the states to be reached."""
+TIMEOUT = Number(
+    "timeout",
+    "Seconds to wait for the states to be reached; 0 does not wait.",
+    *(None, 0, 600, False, 10),
+)
 
 MAX_WAITING = 32
 """Commands that wait at once; further ones answer at once with what is observed then."""
@@ -50,13 +49,49 @@ class CommandRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of a command.
 
     Attributes:
-        flow_ids: left out means all flows.
+        command: what to do.
+        flow_ids: left out means all flows, or those that the selectors of the URL choose.
         type: of a stop: 0 soft, 1 hard.
     """
 
     command: Literal["start", "stop", "pause", "resume", "restart"]
     flow_ids: Annotated[tuple[str, ...], Meta(min_length=1)] | None = None
     type: Literal[0, 1] | None = None
+
+
+class FlowObserved(Struct, frozen=True):
+    """What a flow was seen to be when the wait ended."""
+
+    flow_id: str
+    status: Phase
+
+
+class Commanded(Struct, frozen=True):
+    """The desired state was edited, durably; each flow is told as it was observed."""
+
+    status: str
+    details: tuple[FlowObserved, ...]
+
+
+COMMAND = Operation(
+    summary="Command flows",
+    description="Edits the desired state, all or none, in one durable transaction; then waits for "
+    "the states to be reached and tells what is observed. `flow_ids` left out means all flows, or "
+    "those that the selectors choose, which may be none; an empty array is refused. `start` and "
+    "`resume` both mean: desired running.",
+    tag="Flows",
+    body=CommandRequest,
+    answers=(Commanded, DryRun),
+    query=(TIMEOUT, LABELS, FIELDS, DRY_RUN),
+    example=Example(
+        query={"timeout": "0"},
+        body={"command": "pause", "flow_ids": ["orders"]},
+        answer={
+            "status": "Flows paused",
+            "details": [{"flow_id": "orders", "status": "running"}],
+        },
+    ),
+)
 
 
 def add_routes(app: Bottle, services: Services) -> None:
@@ -67,18 +102,21 @@ def add_routes(app: Bottle, services: Services) -> None:
     def only_patch() -> HTTPResponse:
         return problem(405, "this route answers PATCH", Allow="PATCH")
 
-    @app.route("/flows/commands", method="PATCH")
+    @app.route("/flows/commands", method="PATCH", operation=COMMAND)
     def command_flows() -> HTTPResponse:
-        only_query("timeout", "dryRun")
-        dry = dry_run()
-        timeout = query_number("timeout", DEFAULT_WAIT, LONGEST_WAIT)
+        dry, timeout = dry_run(), TIMEOUT.read()
+        chosen = _chosen(services)
         asked = _request(json_body())
+        if chosen is not None and asked.flow_ids is not None:
+            said = "name flows by flow_ids or by a selector, not by both"
+            raise InvalidError([Fault(said, "/flow_ids")])
         ended = frozenset(
             flow_id for flow_id, status in services.board.all().items() if status.status in TERMINAL
         )
         edits = services.desired.command(
             asked.command,
             asked.flow_ids,
+            chosen=chosen,
             hard=asked.type == 1,
             ended=ended,
             by=caller(),
@@ -92,8 +130,27 @@ def add_routes(app: Bottle, services: Services) -> None:
                 _wait(services, flow_ids, timeout)
             finally:
                 waiting.release()
-        details = [{"flow_id": name, "status": _observed(services, name)} for name in flow_ids]
-        return json_response({"status": _DONE[asked.command], "details": details})
+        details = tuple(FlowObserved(name, _observed(services, name)) for name in flow_ids)
+        return json_response(Commanded(_DONE[asked.command], details))
+
+
+def _chosen(services: Services) -> Callable[[StoredFlow], bool] | None:
+    """Which flows a selector means; None where there is none.
+
+    Raises:
+        InvalidError: it cannot be read.
+    """
+    labels, fields = selected_labels(), selected_fields()
+    if labels is None and fields is None:
+        return None
+
+    def chosen(record: StoredFlow) -> bool:
+        if labels is not None and not labels.labels(record.flow.metadata.labels):
+            return False
+        status = status_of(services, record.flow_id)
+        return fields is None or (status is not None and fields.fields(status))
+
+    return chosen
 
 
 def _request(body: object) -> CommandRequest:
@@ -158,6 +215,6 @@ def _wait(services: Services, flow_ids: list[str], timeout: float) -> None:
     services.board.wait(reached, timeout)
 
 
-def _observed(services: Services, flow_id: str) -> str:
+def _observed(services: Services, flow_id: str) -> Phase:
     status = status_of(services, flow_id)
     return status.status if status is not None else "stopped"

@@ -9,11 +9,13 @@ from typing import Any
 import msgspec
 import structlog
 from bottle import HTTPError, HTTPResponse, response
+from msgspec import Struct
 
 from flow_operator.api.http import MAX_BODY, TooLargeError, UnsupportedMediaTypeError
 from flow_operator.errors import (
     ConflictError,
     Fault,
+    FaultView,
     FlowError,
     InvalidError,
     NotFoundError,
@@ -47,17 +49,29 @@ def problem(status: int, detail: str, faults: Iterable[Fault] = (), **headers: s
     )
 
 
+class Problem(Struct, frozen=True):
+    """Why a request was refused, or what it failed at (RFC 9457).
+
+    Attributes:
+        type: always `about:blank`: the status says what kind it is.
+        title: the words that go with the status.
+        status: the HTTP status.
+        detail: what is wrong and what to do, for people.
+        errors: everything that is wrong with what was sent, where that is known.
+    """
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    errors: list[FaultView]
+
+
 def problem_body(status: int, detail: str, faults: Iterable[Fault] = ()) -> bytes:
-    """A problem as JSON: type, title, status, detail and errors."""
-    errors = [fault.told() for fault in faults]
-    body = {
-        "type": "about:blank",
-        "title": http.HTTPStatus(status).phrase,
-        "status": status,
-        "detail": detail,
-        "errors": errors,
-    }
-    return msgspec.json.encode(body)
+    """A problem as JSON."""
+    title = http.HTTPStatus(status).phrase
+    told = Problem("about:blank", title, status, detail, [fault.told() for fault in faults])
+    return msgspec.json.encode(told)
 
 
 def bad_request_if_unknown(error: NotFoundError) -> HTTPResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 from bottle import Bottle, HTTPResponse
@@ -12,17 +12,18 @@ from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
 from flow_operator.api.http import (
+    DryRun,
     caller,
-    dry_run,
     dry_run_response,
     if_match,
     json_body,
     json_response,
-    only_query,
-    query_flag,
 )
+from flow_operator.api.operation import CONFIGURATION, Example, Operation
+from flow_operator.api.parameters import DRY_RUN, FORCE, dry_run
 from flow_operator.errors import Fault, InvalidError, NotFoundError
 from flow_operator.manifest import dump_yaml
+from flow_operator.model.status import Change
 from flow_operator.store import Edit, StoredFlow
 from flow_operator.structs import prepared
 
@@ -44,6 +45,89 @@ class RollbackRequest(Struct, frozen=True, forbid_unknown_fields=True):
     generation: Annotated[int, Meta(ge=1)] | None = None
 
 
+class Generation(Struct, frozen=True):
+    """One generation of a flow's configuration.
+
+    Attributes:
+        at: RFC 3339; when it was made.
+        by: who made it: `api:ADDRESS`, `file:NAME` or `operator`.
+        action: `create`, `replace`, `rollback` or a command.
+        change: what it did to processes, as it looked before it was written; null if nobody looked.
+        diff: a unified diff of the YAML from the generation before; null if that is not kept.
+    """
+
+    generation: int
+    at: str | None
+    by: str | None
+    action: str | None
+    change: Change | None
+    diff: str | None
+
+
+class HistoryList(Struct, frozen=True):
+    """The last ten generations of a flow, newest first."""
+
+    flow_id: str
+    history: list[Generation]
+
+
+class RolledBack(Struct, frozen=True, kw_only=True):
+    """An earlier configuration is the present one again.
+
+    Attributes:
+        to: the generation that it is again.
+        generation: the new one.
+        change: what that does to the flow's processes.
+    """
+
+    status: str = "Flow rolled back"
+    flow_id: str
+    to: int
+    generation: int
+    change: Change
+
+
+LIST = Operation(
+    summary="What a flow was",
+    description="The last ten generations, newest first.",
+    tag="History",
+    answers=(HistoryList,),
+    problems=(404,),
+    example=Example(
+        answer={
+            "flow_id": "orders",
+            "history": [
+                {
+                    "generation": 1,
+                    "at": "2026-01-31T08:00:00Z",
+                    "by": "api:127.0.0.1",
+                    "action": "create",
+                    "change": "start",
+                    "diff": "--- generation 0\n+++ generation 1\n@@ -0,0 +1,2 @@\n…",
+                }
+            ],
+        }
+    ),
+)
+READ = Operation(
+    summary="A configuration as it was then",
+    tag="History",
+    answers=(CONFIGURATION,),
+    problems=(404,),
+)
+ROLLBACK = Operation(
+    summary="Make an earlier configuration the present one",
+    description="As a new generation, `spec.state` included. 400 if that generation is not kept.",
+    tag="History",
+    body=RollbackRequest,
+    answers=(RolledBack, DryRun),
+    query=(FORCE, DRY_RUN),
+    headers=("ETag",),
+    asks=("If-Match",),
+    problems=(404, 409, 412),
+)
+
+
 def add_routes(app: Bottle, services: Services) -> None:
     """Add this resource's routes."""
     store, desired = services.store, services.desired
@@ -54,14 +138,12 @@ def add_routes(app: Bottle, services: Services) -> None:
             raise NotFoundError(flow_id)
         return found
 
-    @app.get("/flows/<flow_id>/history")
+    @app.get("/flows/<flow_id>/history", operation=LIST)
     def list_generations(flow_id: str) -> HTTPResponse:
-        only_query()
-        return json_response({"flow_id": flow_id, "history": _told(kept(flow_id))})
+        return json_response(HistoryList(flow_id, _told(kept(flow_id))))
 
-    @app.get("/flows/<flow_id>/history/<generation:int>")
+    @app.get("/flows/<flow_id>/history/<generation:int>", operation=READ)
     def get_generation(flow_id: str, generation: int) -> HTTPResponse:
-        only_query()
         records = kept(flow_id)[:TOLD]
         for record in records:
             if record.generation == generation:
@@ -70,10 +152,9 @@ def add_routes(app: Bottle, services: Services) -> None:
         said = f"generation {generation} of '{flow_id}' is not kept; these are: {there}"
         return problem(404, said)
 
-    @app.post("/flows/<flow_id>/rollback")
+    @app.post("/flows/<flow_id>/rollback", operation=ROLLBACK)
     def roll_back(flow_id: str) -> HTTPResponse:
-        only_query("force", "dryRun")
-        force, dry = query_flag("force"), dry_run()
+        force, dry = FORCE.given(), dry_run()
         asked = _request(json_body())
         edit, to = desired.rollback(
             flow_id, asked.generation, force=force, version=if_match(), by=caller(), dry_run=dry
@@ -82,14 +163,10 @@ def add_routes(app: Bottle, services: Services) -> None:
 
 
 def _rolled_back(edit: Edit, to: int) -> HTTPResponse:
-    body = {
-        "status": "Flow rolled back",
-        "flow_id": edit.after.flow_id,
-        "to": to,
-        "generation": edit.after.generation,
-        "change": edit.change,
-    }
-    return json_response(body, ETag=f'"{edit.after.version}"')
+    told = RolledBack(
+        flow_id=edit.after.flow_id, to=to, generation=edit.after.generation, change=edit.change
+    )
+    return json_response(told, ETag=f'"{edit.after.version}"')
 
 
 def _request(body: object) -> RollbackRequest:
@@ -106,7 +183,7 @@ def _request(body: object) -> RollbackRequest:
         raise InvalidError([Fault(said, path.rstrip("`").replace(".", "/"))]) from None
 
 
-def _told(records: Sequence[StoredFlow]) -> list[dict[str, Any]]:
+def _told(records: Sequence[StoredFlow]) -> list[Generation]:
     """Each generation beside the one before it, of which the oldest one is not told itself."""
     texts = [dump_yaml([record.document()]) for record in records]
     told = []
@@ -117,14 +194,14 @@ def _told(records: Sequence[StoredFlow]) -> list[dict[str, Any]]:
         known = previous is not None or record.generation == 1
         made = record.made
         told.append(
-            {
-                "generation": record.generation,
-                "at": made.at if made else None,
-                "by": made.by if made else None,
-                "action": made.action if made else None,
-                "change": made.change if made else None,
-                "diff": _diff(text_before, texts[index], record.generation) if known else None,
-            }
+            Generation(
+                generation=record.generation,
+                at=made.at if made else None,
+                by=made.by if made else None,
+                action=made.action if made else None,
+                change=made.change if made else None,
+                diff=_diff(text_before, texts[index], record.generation) if known else None,
+            )
         )
     return told
 

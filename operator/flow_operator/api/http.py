@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 from bottle import HTTPResponse, request
+from msgspec import Struct
 
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import parse_json
+from flow_operator.model.status import Change
 from flow_operator.store import Edit
 
 MAX_BODY = 8 * 1024 * 1024
@@ -18,6 +21,7 @@ MAX_BODY = 8 * 1024 * 1024
 
 
 _ETAG = re.compile(r'"([0-9]{1,18})"')
+_ETAGS = re.compile(r'(?:W/)?("[^"]*")')
 
 
 class UnsupportedMediaTypeError(Exception):
@@ -33,6 +37,20 @@ def json_response(value: Any, status: int = 200, **headers: str) -> HTTPResponse
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
     named = {name.replace("_", "-"): text for name, text in headers.items()}
     return HTTPResponse(body, status, **{"Content-Type": "application/json", **named})
+
+
+def etag_of(body: bytes) -> str:
+    """An ETag that is the same as long as the body is: 128 bits of its BLAKE2b, quoted."""
+    return f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+
+
+def tagged_response(body: bytes, etag: str, **headers: str) -> HTTPResponse:
+    """A JSON body with its ETag; 304 without it where the caller has that version already."""
+    known = request.environ.get("HTTP_IF_NONE_MATCH", "")
+    if known.strip() == "*" or etag in _ETAGS.findall(known):
+        named = {name.replace("_", "-"): text for name, text in headers.items()}
+        return HTTPResponse(b"", 304, ETag=etag, **named)
+    return json_response(body, 200, ETag=etag, **headers)
 
 
 def json_body() -> Any:
@@ -59,83 +77,6 @@ def caller() -> str:
     return f"api:{request.environ.get('REMOTE_ADDR') or 'unknown'}"
 
 
-def only_query(*names: str) -> None:
-    """Refuse query parameters that a route does not know: a typing error must not be ignored.
-
-    Raises:
-        InvalidError: naming those that are known.
-    """
-    known = ", ".join(names) or "none"
-    unknown = [name for name in request.query.keys() if name not in names]  # noqa: SIM118
-    if unknown:
-        raise InvalidError(
-            [Fault(f"unknown query parameter '{clipped(unknown[0])}'; known here: {known}")]
-        )
-
-
-def query(name: str, allowed: tuple[str, ...], default: str) -> str:
-    """A query parameter that has few values.
-
-    Raises:
-        InvalidError: it has another.
-    """
-    value: str = _single(name) or default
-    if value not in allowed:
-        raise InvalidError(
-            [Fault(f"?{name}= must be one of {', '.join(allowed)}; not {clipped(value)!r}")]
-        )
-    return value
-
-
-def query_flag(name: str) -> bool:
-    """A query parameter that is true or false."""
-    return query(name, ("true", "false", "1", "0"), "false") in ("true", "1")
-
-
-def dry_run() -> bool:
-    """Whether only to tell what would happen: ``?dryRun=All``.
-
-    Raises:
-        InvalidError: it has another value; nobody may take a real write for a dry run.
-    """
-    if "dryRun" not in request.query:
-        return False
-    if request.query.getall("dryRun") != ["All"]:
-        said = "?dryRun= must be All; leave it out to have it done"
-        raise InvalidError([Fault(said)])
-    return True
-
-
-def query_number(name: str, default: float, most: float) -> float:
-    """A query parameter that is a number from 0 to ``most``.
-
-    Raises:
-        InvalidError: it is not.
-    """
-    text = _single(name)
-    if not text:
-        return default
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 <= value <= most:
-        raise InvalidError(
-            [Fault(f"?{name}= must be a number from 0 to {most:g}, not {clipped(text)!r}")]
-        )
-    return value
-
-
-def _single(name: str) -> str:
-    text: str = request.query.getunicode(name) or ""
-    return text
-
-
-def query_text(name: str) -> str | None:
-    """A query parameter as it is; None if it is not given."""
-    return _single(name) or None
-
-
 def if_match() -> int | None:
     """The resourceVersion of the If-Match header; None if any is fine.
 
@@ -152,8 +93,22 @@ def if_match() -> int | None:
     return int(found.group(1))
 
 
-def dry_run_response(edits: Iterable[Edit], status: int = 200) -> HTTPResponse:
+class FlowChange(Struct, frozen=True):
+    """What would happen to the processes of a flow."""
+
+    flow_id: str
+    change: Change
+
+
+class DryRun(Struct, frozen=True, rename={"dry_run": "dryRun"}):
     """What a dry run answers: what would happen to the processes of each flow."""
-    details = [{"flow_id": edit.after.flow_id, "change": edit.change} for edit in edits]
-    body = {"status": "Dry run: nothing was changed", "dryRun": "All", "details": details}
-    return json_response(body, status)
+
+    status: str
+    dry_run: str
+    details: tuple[FlowChange, ...]
+
+
+def dry_run_response(edits: Iterable[Edit], status: int = 200) -> HTTPResponse:
+    """What a dry run answers."""
+    details = tuple(FlowChange(edit.after.flow_id, edit.change) for edit in edits)
+    return json_response(DryRun("Dry run: nothing was changed", "All", details), status)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from bottle import Bottle, HTTPResponse, request
 
 from flow_operator.api.errors import problem
-from flow_operator.api.http import only_query, query_flag, query_number, query_text
+from flow_operator.api.operation import TEXT, Example, Operation
+from flow_operator.api.parameters import Flag, Number, Parameter
 from flow_operator.api.stream import set_stream
 from flow_operator.clock import rfc3339
 from flow_operator.errors import InvalidError, NotFoundError
@@ -31,16 +32,40 @@ _POLL = 0.2
 _TEXT = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 
 
+STEP = Parameter("step", "Only what this step prints.", example="read")
+REPLICA = Number("replica", "Only what this replica prints.", None, 0, 999)
+TAIL = Number("tail", "Only the last lines of each step, this many.", None, 0, 1_000_000)
+SINCE = Parameter(
+    "since",
+    "Only what was printed since then: a duration before now like `10m`, or a time as RFC 3339 "
+    "writes it.",
+    example="10m",
+)
+TIMESTAMPS = Flag("timestamps", "With the second of each line before it.")
+FOLLOW = Flag("follow", "Go on with what is printed from now on.")
+
+READ = Operation(
+    summary="What a flow prints",
+    description="Lines of text, oldest first: stderr of each step, and stdout of the last one. "
+    "Where lines come from several steps or replicas, `[step/replica]` stands before each.",
+    tag="Logs",
+    media=(TEXT,),
+    answers=({"type": "string"},),
+    query=(STEP, REPLICA, TAIL, SINCE, TIMESTAMPS, FOLLOW),
+    problems=(404, 503),
+    example=Example(query={"tail": "2"}, answer="a line\nanother one\n"),
+)
+
+
 def add_routes(app: Bottle, services: Services) -> None:
     """Add this resource's routes."""
     followers = threading.BoundedSemaphore(MAX_FOLLOWERS)
 
-    @app.get("/flows/<flow_id>/logs")
-    def flow_logs(flow_id: str) -> HTTPResponse:
-        only_query("step", "replica", "tail", "since", "timestamps", "follow")
-        last = int(query_number("tail", -1, 1_000_000))
-        second = _since(services, query_text("since"))
-        timestamps, follow = query_flag("timestamps"), query_flag("follow")
+    @app.get("/flows/<flow_id>/logs", operation=READ)
+    def get_logs(flow_id: str) -> HTTPResponse:
+        last = TAIL.read()
+        second = _since(services, SINCE.text())
+        timestamps, follow = TIMESTAMPS.given(), FOLLOW.given()
         streams = _streams(services, flow_id)
         clock = services.clock if timestamps or (len(streams) > 1 and not follow) else None
         logs = [
@@ -80,8 +105,8 @@ def _since(services: Services, text: str | None) -> int | None:
     )
 
 
-def _begin(stream: Stream, last: int, second: int | None) -> int:
-    position = stream.first() if last < 0 else tail(stream, last)
+def _begin(stream: Stream, last: float | None, second: int | None) -> int:
+    position = stream.first() if last is None else tail(stream, int(last))
     return position if second is None else max(position, since(stream, second))
 
 
@@ -99,16 +124,16 @@ def _streams(services: Services, flow_id: str) -> list[tuple[bytes, Stream]]:
         raise NotFoundError(flow_id)
     spec = record.flow.spec
     steps = [step.name for step in spec.steps]
-    step = query_text("step")
+    step = STEP.text()
     if step is not None and step not in steps:
         raise InvalidError(f"'{flow_id}' has no step '{step}'; it has {', '.join(steps)}")
-    replica = query_text("replica")
-    if replica is not None and replica not in map(str, range(spec.replicas)):
+    replica = REPLICA.read()
+    if replica is not None and replica >= spec.replicas:
         raise InvalidError(
-            f"'{flow_id}' has no replica '{replica}'; they go from 0 to {spec.replicas - 1}"
+            f"'{flow_id}' has no replica '{replica:g}'; they go from 0 to {spec.replicas - 1}"
         )
     wanted = [step] if step else steps
-    replicas = [int(replica)] if replica else list(range(spec.replicas))
+    replicas = list(range(spec.replicas)) if replica is None else [int(replica)]
     return [
         (
             _label(name, number, len(wanted), len(replicas)).encode(),

@@ -1,15 +1,17 @@
-"""The JSON Schema of the Flow document, generated from the Structs."""
+"""JSON Schemas, generated from the Structs: of the Flow document, and of whatever the API tells."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
 import msgspec
 
 from flow_operator.model import flow
+from flow_operator.model.described import descriptions, plain, summary
 from flow_operator.model.units import (
     CPU_PATTERN,
     DURATION_PATTERN,
@@ -25,14 +27,56 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 @cache
 def flow_schema() -> dict[str, Any]:
     """The schema of one Flow document, as plain data; treat it as read-only."""
-    schema = msgspec.json.schema(flow.Flow, schema_hook=_unit_schema)
-    definitions = schema["$defs"]
-    for name, definition in definitions.items():
-        _complete(getattr(flow, name), definition)
-    _exactly_one(definitions["Step"], ("command", "script"))
-    _exactly_one(definitions["EnvVar"], ("value", "valueFrom"))
-    _exactly_one(definitions["Probe"], ("exec", "httpGet", "tcpSocket", "logLine"))
-    return {"$schema": DIALECT, "title": "Flow", **schema}
+    definitions = definitions_of([flow.Flow], "#/$defs/{name}")
+    return {"$schema": DIALECT, "title": "Flow", "$ref": "#/$defs/Flow", "$defs": definitions}
+
+
+def definitions_of(kinds: Iterable[Any], ref_template: str) -> dict[str, dict[str, Any]]:
+    """The schemas of types and of whatever they hold, by name.
+
+    Args:
+        kinds: types that msgspec knows.
+        ref_template: how they refer to each other, with ``{name}`` in it.
+    """
+    kinds = list(kinds)
+    _, definitions = msgspec.json.schema_components(
+        kinds, schema_hook=_unit_schema, ref_template=ref_template
+    )
+    for definition in definitions.values():
+        definition["description"] = plain(definition.get("description", ""))
+    for struct in _structs(kinds):
+        _complete(struct, definitions[struct.__name__])
+    for name, keys in _EXACTLY_ONE.items():
+        if name in definitions:
+            _exactly_one(definitions[name], keys)
+    return definitions
+
+
+def _structs(kinds: Iterable[Any]) -> set[type[msgspec.Struct]]:
+    """Every Struct that types hold."""
+    found: set[type[msgspec.Struct]] = set()
+    left = [msgspec.inspect.type_info(kind) for kind in kinds]
+    while left:
+        info = left.pop()
+        if isinstance(info, msgspec.inspect.StructType):
+            if info.cls in found:
+                continue
+            found.add(info.cls)
+        for inner in _parts(info):
+            left += [part for part in inner if isinstance(part, msgspec.inspect.Type)]
+    return found
+
+
+def _parts(info: msgspec.inspect.Type) -> Iterable[tuple[Any, ...]]:
+    """The parts of a type, in groups."""
+    for name in info.__struct_fields__:
+        value = getattr(info, name)
+        if isinstance(value, msgspec.inspect.Type):
+            yield (value,)
+        elif isinstance(value, tuple):
+            yield tuple(
+                part.type if isinstance(part, msgspec.inspect.Field) else part for part in value
+            )
 
 
 def _unit_schema(kind: type) -> dict[str, Any]:
@@ -61,13 +105,32 @@ def _unit_schema(kind: type) -> dict[str, Any]:
 
 
 def _complete(struct: type[msgspec.Struct], definition: dict[str, Any]) -> None:
-    """Add the defaults that come from factories, and the extension keys."""
+    """Add what msgspec leaves out: what fields mean, defaults of factories, extension keys."""
+    definition["description"] = summary(struct)
+    told = descriptions(struct)
     for field in msgspec.structs.fields(struct):
-        if field.default_factory in (msgspec.NODEFAULT, dict, list):
-            continue
-        default = msgspec.to_builtins(field.default_factory(), enc_hook=flow.encode_unit)
-        definition["properties"][field.encode_name]["default"] = default
-    definition["patternProperties"] = {"^x-": {}}
+        schema = definition["properties"][field.encode_name]
+        if field.name in told:
+            schema["description"] = told[field.name]
+        if field.default_factory not in (msgspec.NODEFAULT, dict, list):
+            default = msgspec.to_builtins(field.default_factory(), enc_hook=flow.encode_unit)
+            schema["default"] = default
+    if issubclass(struct, flow.Part):
+        definition["patternProperties"] = {"^x-": {}}
+    elif not struct.__struct_config__.omit_defaults and not _is_read(struct):
+        definition["required"] = [f.encode_name for f in msgspec.structs.fields(struct)]
+
+
+def _is_read(struct: type[msgspec.Struct]) -> bool:
+    """Whether it is a body that is sent to us; else every field of it is always told."""
+    return struct.__struct_config__.forbid_unknown_fields
+
+
+_EXACTLY_ONE = {
+    "Step": ("command", "script"),
+    "EnvVar": ("value", "valueFrom"),
+    "Probe": ("exec", "httpGet", "tcpSocket", "logLine"),
+}
 
 
 def _exactly_one(definition: dict[str, Any], names: tuple[str, ...]) -> None:

@@ -154,6 +154,7 @@ class FlowStatus(StatusPart, frozen=True):
         generation: of the configuration.
         observed_generation: of the configuration that this status speaks of.
         started_at: RFC 3339; when the oldest running instance was launched.
+        labels: of the configuration; the last ones while it is being removed.
         limits_enforced: whether every limit of every step that has a process is enforced; null
             where none is asked for.
     """
@@ -173,6 +174,7 @@ class FlowStatus(StatusPart, frozen=True):
     conditions: tuple[Condition, ...]
     steps: tuple[StepStatus, ...]
     limits_enforced: bool | None = None
+    labels: dict[str, str] = {}
 
     def condition(self, kind: str) -> Condition | None:
         """The condition of a type, if it is told."""

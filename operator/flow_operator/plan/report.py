@@ -80,7 +80,14 @@ def report(
         ),
         steps=steps,
         limits_enforced=limits_enforced(steps),
+        labels=_labels(want, previous),
     )
+
+
+def _labels(want: Want, previous: FlowStatus | None) -> dict[str, str]:
+    if want.flow is not None:
+        return want.flow.metadata.labels
+    return previous.labels if previous is not None else {}
 
 
 def _first_line(error: str | None) -> str:

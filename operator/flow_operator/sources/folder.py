@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
@@ -20,6 +19,7 @@ from flow_operator.board import Board
 from flow_operator.clock import Clock, rfc3339
 from flow_operator.errors import ConflictError, InvalidError, StorageError
 from flow_operator.manifest import Manifest
+from flow_operator.model.folder import FileView, FolderView
 from flow_operator.sources.apply import (
     Applied,
     Apply,
@@ -354,7 +354,7 @@ class FolderSource:
 
     # --- for the API ---------------------------------------------------------------------
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> FolderView:
         """The folder, file by file."""
         look, applied, records = self._look, self._applied, self._state.files
         trouble = look.trouble and f"{look.trouble}; its flows go on as they are"
@@ -390,7 +390,7 @@ def _flows_of(state: FolderState) -> frozenset[str]:
     return frozenset(flow for record in state.files.values() for flow in record.flows)
 
 
-def _described(file: ManifestFile, record: FileRecord, applied: Applied) -> dict[str, Any]:
+def _described(file: ManifestFile, record: FileRecord, applied: Applied) -> FileView:
     held = [manifest.flow.flow_id for manifest in file.manifests] or list(record.flows)
     troubles = applied.troubles.get(file.name, ())
     return {

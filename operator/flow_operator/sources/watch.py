@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import structlog
 from watchdog import events
@@ -19,6 +19,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
 
 from flow_operator.clock import Clock
+from flow_operator.model.folder import WatchView
 
 RESCAN = 15.0
 RESCAN_DEAF = 1.0
@@ -91,7 +92,7 @@ class Watcher:
         """Seconds after which to look without a hint."""
         return RESCAN if self.watching else RESCAN_DEAF
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> WatchView:
         """How changes are found, and why not better."""
         if self.watching:
             return {"mode": "inotify", "every": RESCAN, "why": None}

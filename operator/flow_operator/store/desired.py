@@ -173,6 +173,7 @@ class Desired:
         command: Command,
         flow_ids: Iterable[str] | None,
         *,
+        chosen: Callable[[StoredFlow], bool] | None = None,
         hard: bool = False,
         ended: frozenset[str] = frozenset(),
         by: str = OPERATOR,
@@ -183,6 +184,7 @@ class Desired:
         Args:
             command: what to do.
             flow_ids: which flows; None means all.
+            chosen: which of them, where it matters.
             hard: whether a stop is to kill at once.
             ended: flows that have completed or failed, which a start runs again.
             by: who commands.
@@ -205,6 +207,8 @@ class Desired:
             for flow_id in ids:
                 present = transaction.get(flow_id)
                 assert present is not None  # noqa: S101 - checked above
+                if chosen is not None and not chosen(present):
+                    continue
                 again = command == "restart" or (command != "pause" and flow_id in ended)
                 record = _commanded(transaction, present, command, hard=hard, again=again)
                 edits.append(self._put(transaction, present, record))

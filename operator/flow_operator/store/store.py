@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -65,6 +66,7 @@ class Store:
         self._versions = layout.root / "version"
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
+        self._showing = threading.Lock()
         self._door = Door(lambda: self.version, self._commit)
         self._reserve = Reserve(layout.reserve)
         self._history = History(layout.history)
@@ -84,8 +86,9 @@ class Store:
         return self._records.get(flow_id)
 
     def records(self) -> Mapping[str, Record]:
-        """All records as they stand now."""
-        return dict(self._records)
+        """All records of one moment: of a transaction all, or nothing."""
+        with self._showing:
+            return dict(self._records)
 
     def get(self, flow_id: str) -> StoredFlow | None:
         """A configuration."""
@@ -177,9 +180,11 @@ class Store:
                 with contextlib.suppress(StorageError):
                     self._settle_refused()
             raise
-        self.version = max(self.version, group.version)
+        with self._showing:
+            for record in group.records:
+                self._keep(record)
+            self.version = max(self.version, group.version)
         for record in group.records:
-            self._keep(record)
             self._settle_corrupt(record.flow_id)
         self._audit.append(lines)
         self._later(journal, group.records)

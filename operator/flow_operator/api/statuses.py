@@ -1,0 +1,146 @@
+"""The statuses as they are told: encoded once for all who ask."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from flow_operator.api.http import etag_of
+from flow_operator.figures import MAX_AGE
+from flow_operator.model.status import FlowStatus, Source
+from flow_operator.store import StoredFlow
+
+if TYPE_CHECKING:
+    from flow_operator.api.app import Services
+
+
+class Told:
+    """One status as it is told.
+
+    Attributes:
+        status: as it stands on the board, without figures.
+        body: with figures, as JSON.
+        keyed: the same as a member of an object, its flow_id before it.
+    """
+
+    __slots__ = ("body", "keyed", "status")
+
+    def __init__(self, status: FlowStatus, body: bytes) -> None:
+        self.status = status
+        self.body = body
+        self.keyed = b'"%b":%b' % (status.flow_id.encode(), body)
+
+
+class Snapshot:
+    """All statuses at one moment, by flow_id; joined once for everybody who asks for all."""
+
+    def __init__(self, told: tuple[Told, ...]) -> None:
+        self.told = told
+        self._joining = threading.Lock()
+        self._whole: tuple[bytes, str] | None = None
+
+    def whole(self) -> tuple[bytes, str]:
+        """The JSON object of all, and its ETag."""
+        with self._joining:
+            if self._whole is None:
+                body = b"{%b}" % b",".join([entry.keyed for entry in self.told])
+                self._whole = body, etag_of(body)
+            return self._whole
+
+
+class Statuses:
+    """The status of every flow, each encoded once per change, or once per sample of its figures."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._lock = threading.Lock()
+        self._key: tuple[int, int] = (-1, -1)
+        self._sampled = -MAX_AGE
+        self._known: dict[str, Told] = {}
+        self._snapshot = Snapshot(())
+
+    def now(self) -> Snapshot:
+        """What stands now; figures are at most two seconds old."""
+        services = self._services
+        with self._lock:
+            moment = services.clock.monotonic()
+            stale = moment - self._sampled >= MAX_AGE
+            # Read before what it speaks of: what changes meanwhile is seen next time.
+            key = (services.board.version, services.store.version)
+            if stale or key != self._key:
+                self._take(_statuses(services), stale=stale)
+                self._key = key
+                self._sampled = moment if stale else self._sampled
+            return self._snapshot
+
+    def of(self, flow_ids: Iterable[str]) -> dict[str, Told]:
+        """Those of some flows; one that has gone meanwhile is left out."""
+        self.now()
+        known = self._known
+        return {flow_id: known[flow_id] for flow_id in flow_ids if flow_id in known}
+
+    def _take(self, statuses: Mapping[str, FlowStatus], *, stale: bool) -> None:
+        known = self._known
+        changed = [
+            status
+            for flow_id, status in statuses.items()
+            if stale or flow_id not in known or not _same(known[flow_id].status, status)
+        ]
+        encode = msgspec.json.encode
+        bodies = {told.flow_id: encode(told) for told in self._services.figures.added(changed)}
+        now = dict(known)
+        for status in changed:
+            before, body = known.get(status.flow_id), bodies[status.flow_id]
+            if before is None or not _same(before.status, status) or before.body != body:
+                now[status.flow_id] = Told(status, body)
+        told = tuple(now[flow_id] for flow_id in sorted(statuses))
+        if told != self._snapshot.told:
+            self._snapshot = Snapshot(told)
+        self._known = {entry.status.flow_id: entry for entry in told}
+
+
+def _same(before: FlowStatus, status: FlowStatus) -> bool:
+    # Those of the board are the same objects until they change; those of flows that nobody has
+    # looked at are made each time.
+    return before is status or before == status
+
+
+def _statuses(services: Services) -> dict[str, FlowStatus]:
+    statuses = dict(services.board.all())
+    for record in services.store.flows():
+        if record.flow_id not in statuses:
+            statuses[record.flow_id] = _pending(record)
+    return statuses
+
+
+def status_of(services: Services, flow_id: str) -> FlowStatus | None:
+    """The observed status; ``pending`` for a flow that nobody has looked at yet."""
+    status = services.board.get(flow_id)
+    if status is not None:
+        return status
+    record = services.store.get(flow_id)
+    return _pending(record) if record is not None else None
+
+
+def _pending(record: StoredFlow) -> FlowStatus:
+    file = record.origin.file
+    return FlowStatus(
+        flow_id=record.flow_id,
+        uid=record.uid,
+        status="pending",
+        desired=record.flow.spec.state,
+        generation=record.generation,
+        observed_generation=0,
+        restarts=0,
+        replicas=record.flow.spec.replicas,
+        ready_replicas=0,
+        started_at=None,
+        message="not yet looked at",
+        source=Source("file" if file else "api", file),
+        conditions=(),
+        steps=(),
+        labels=record.flow.metadata.labels,
+    )
