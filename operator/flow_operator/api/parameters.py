@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from bottle import request
 
 from flow_operator.errors import Fault, InvalidError, clipped
+
+_WHOLE = re.compile(r"-?(?:0|[1-9][0-9]*)")
+_NUMBER = re.compile(rf"{_WHOLE.pattern}(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+"""As JSON writes numbers: what Python takes besides (``1_0``, ``00``, ``inf``) is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +131,7 @@ class Number(Parameter):
 
 
 def _number(text: str, *, whole: bool) -> float | None:
-    if not text.isascii() or text != text.strip() or "_" in text:
+    if not (_WHOLE if whole else _NUMBER).fullmatch(text):
         return None
     try:
         return int(text) if whole else float(text)
