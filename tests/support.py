@@ -146,7 +146,13 @@ def alive(pid: int) -> bool:
 
 
 class Flowd:
-    """A real operator in a process of its own, on a data directory in memory."""
+    """A real operator in a process of its own, on a data directory in memory.
+
+    Attributes:
+        program: what Python is to run.
+    """
+
+    program: Sequence[str] = ("-m", "flow_operator.flowd")
 
     def __init__(
         self,
@@ -172,7 +178,7 @@ class Flowd:
             self.process = subprocess.Popen(
                 [
                     *self.under,
-                    *(sys.executable, "-m", "flow_operator.flowd"),
+                    *(sys.executable, *self.program),
                     *("--data", str(self.data), "--listen", "127.0.0.1:0"),
                     *("--manifests", str(self.manifests)),
                     *self._arguments,

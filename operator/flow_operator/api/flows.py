@@ -22,6 +22,7 @@ from flow_operator.api.http import (
 from flow_operator.api.lists import PAGES, page, selected_fields, selected_labels
 from flow_operator.api.operation import (
     CONFIGURATION,
+    LISTED_CONFIGURATION,
     MANIFEST,
     NAMED_MANIFEST,
     Example,
@@ -91,7 +92,7 @@ LIST = Operation(
     description="An array, by flow_id. With `expand=status` each has its status beside it, if it "
     "is known.",
     tag="Flows",
-    answers=(array_of(CONFIGURATION),),
+    answers=(array_of(LISTED_CONFIGURATION),),
     query=(*PAGES, EXPAND),
     headers=("ETag", "Link"),
     asks=("If-None-Match",),

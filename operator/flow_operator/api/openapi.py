@@ -125,11 +125,12 @@ def _query_parameter(parameter: Parameter) -> dict[str, Any]:
 
 
 def _header_parameter(name: str) -> dict[str, Any]:
+    description, pattern = REQUEST_HEADERS[name]
     return {
         "name": name,
         "in": "header",
-        "description": REQUEST_HEADERS[name],
-        "schema": {"type": "string"},
+        "description": description,
+        "schema": {"type": "string", **({"pattern": pattern} if pattern else {})},
     }
 
 
@@ -207,6 +208,14 @@ def _manifests(flow: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]
         {"required": ["flow_id"]},
         {"required": ["metadata"], "properties": {"metadata": {"required": ["name"]}}},
     ]
+    configuration = {
+        **flow,
+        "title": "Configuration",
+        "properties": properties,
+        "required": ["flow_id", *flow["required"]],
+        "description": "A Flow document as it was sent, with its flow_id at the top.",
+    }
+    status = {"$ref": _REF.format(name="FlowStatus")}
     return {
         "ManifestMetadata": {**unnamed, "title": "ManifestMetadata"},
         "Manifest": {
@@ -219,11 +228,11 @@ def _manifests(flow: dict[str, Any], metadata: dict[str, Any]) -> dict[str, Any]
             "anyOf": named,
             "description": "A Flow document; `flow_id` may stand for `metadata.name`.",
         },
-        "Configuration": {
-            **flow,
-            "title": "Configuration",
-            "properties": properties,
-            "required": ["flow_id", *flow["required"]],
-            "description": "A Flow document as it was sent, with its flow_id at the top.",
+        "Configuration": configuration,
+        "ListedConfiguration": {
+            **configuration,
+            "title": "ListedConfiguration",
+            "properties": {**properties, "status": status},
+            "description": "The same; with `expand=status`, its status beside it.",
         },
     }

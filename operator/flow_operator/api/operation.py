@@ -17,6 +17,7 @@ TEXT = "text/plain"
 
 
 CONFIGURATION = {"$ref": "#/components/schemas/Configuration"}
+LISTED_CONFIGURATION = {"$ref": "#/components/schemas/ListedConfiguration"}
 NAMED_MANIFEST = {"$ref": "#/components/schemas/NamedManifest"}
 MANIFEST = {"$ref": "#/components/schemas/Manifest"}
 
@@ -82,11 +83,20 @@ HEADERS = {
 """Headers of answers."""
 
 REQUEST_HEADERS = {
-    "If-Match": "An ETag: only if that version is still the present one; else 412.",
-    "If-None-Match": "ETags, or `*`: 304 without a body if the present version is one of them.",
-    "Last-Event-ID": "The `resourceVersion` of the last message that was seen; go on after it.",
+    "If-Match": (
+        "An ETag: only if that version is still the present one; else 412.",
+        r'^(\*|"[0-9]{1,18}")$',
+    ),
+    "If-None-Match": (
+        "ETags, or `*`: 304 without a body if the present version is one of them.",
+        "",
+    ),
+    "Last-Event-ID": (
+        "The `resourceVersion` of the last message that was seen; go on after it.",
+        r"^[0-9a-f]+-[0-9]+$",
+    ),
 }
-"""Headers of requests."""
+"""Headers of requests: what they mean, and how they must look, where anything else is refused."""
 
 
 def operation_of(route: Route) -> Operation | None:
