@@ -8,7 +8,9 @@ import errno
 import logging
 import os
 import queue
+import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,11 +21,11 @@ from typing import Any
 import structlog
 
 from flow_operator import __version__
-from flow_operator.api import Server, Services, create_app
+from flow_operator.api import LOOPBACK, Access, Hosts, Server, Services, Tokens, create_app
 from flow_operator.board import Board
 from flow_operator.clock import SystemClock, boot_id
 from flow_operator.controller import Controller
-from flow_operator.errors import FlowError
+from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
 from flow_operator.gauges import Gauges
 from flow_operator.logs import Keeper, Limits
@@ -56,10 +58,11 @@ class Operator:
     """
 
     def __init__(self, settings: Settings) -> None:
-        layout = settings.layout
+        layout, clock = settings.layout, SystemClock()
+        # Before anything is begun: who may call must be known.
+        tokens = Tokens(settings.tokens, clock) if settings.tokens else None
         layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = DataLock(layout.lock)
-        clock = SystemClock()
         self._interrupt = threading.Event()
         self._store = Store(layout, clock, AuditLimits(settings.audit_size, settings.audit_files))
         self._store.recover()
@@ -123,9 +126,11 @@ class Operator:
             folder=self._folder.describe if self._folder else no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
             hosts=_hosts(settings),
+            tokens=tokens,
             prefix=settings.address.prefix,
         )
-        self._server = Server(create_app(self._services), settings.address)
+        access = Access(settings.socket_mode, settings.socket_group)
+        self._server = Server(create_app(self._services), settings.address, access)
         self._settings = settings
 
     @property
@@ -147,6 +152,7 @@ class Operator:
         for name, can in self._capabilities().items():
             log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
         self._welcome(adopted)
+        self._warn()
         self._gauges.start()
         self._controller.start()
 
@@ -170,6 +176,10 @@ class Operator:
         if settings.manifests is not None:
             state = "watched" if settings.manifests.is_dir() else "missing; waiting for it"
             lines.append(f"  manifests  {settings.manifests} ({state})")
+        if (tokens := self._services.tokens) is not None:
+            lines.append(
+                f"  tokens     {settings.tokens} ({tokens.count}); every request needs one"
+            )
         lines.append(f"  cgroups    {_cgroups(settings, self._runners['process'].capabilities)}")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
         lines += [
@@ -179,6 +189,19 @@ class Operator:
             lines.append(f"             curl {self.address.url}/flows/status")
         lines.append("  stop       Ctrl-C drains every flow; once more stops at once")
         print("\n".join(lines), flush=True)  # noqa: T201 - for the person at the terminal
+
+    def _warn(self) -> None:
+        """Tell of what somebody may not have thought of."""
+        if self.address.loopback:
+            return
+        if self._settings.tokens is None:
+            log.warning("whoever reaches this machine can run commands here", url=self.address.url)
+        else:
+            log.warning(
+                "tokens are sent in clear text",
+                url=self.address.url,
+                hint="put a proxy with TLS before it, and listen on 127.0.0.1 or unix:PATH",
+            )
 
     def run_until(self, signals: StopSignals) -> None:
         """Serve until a signal, then drain every flow; a second signal stops at once."""
@@ -233,11 +256,18 @@ def _cgroups(settings: Settings, can: Capabilities) -> str:
     return f"used; limits of {limits} are enforced" + (f", of {missing} not" if missing else "")
 
 
-def _hosts(settings: Settings) -> frozenset[str] | None:
-    """The names under which a browser may have found us; all, where others may reach us."""
-    if not settings.address.loopback:
-        return None
-    return frozenset({"localhost", "127.0.0.1", "::1", settings.address.host} - {""})
+def _hosts(settings: Settings) -> Hosts:
+    """The names under which a browser may have found us.
+
+    Where tokens are asked for beyond this machine, every name may be right, and none is a danger:
+    no browser sends a token by itself. Whoever lists names wants those only, and addresses.
+    """
+    address, named = settings.address, settings.allow_hosts
+    if address.loopback:
+        return Hosts(LOOPBACK | named | {address.host})
+    if settings.tokens is not None and not named:
+        return Hosts(every=True)
+    return Hosts(LOOPBACK | named | {socket.gethostname().lower()}, plain=True)
 
 
 class StopSignals:
@@ -292,6 +322,27 @@ def _parser() -> argparse.ArgumentParser:
         "--insecure", action="store_true", help="serve beyond this machine without asking who calls"
     )
     parser.add_argument(
+        "--tokens",
+        type=Path,
+        metavar="FILE",
+        help="a YAML file of tokens and their roles; every request then needs one of them",
+    )
+    parser.add_argument(
+        "--allow-hosts",
+        type=_hosts_given,
+        default=frozenset(),
+        metavar="NAME,...",
+        help="further names of this machine under which the API may be asked",
+    )
+    parser.add_argument(
+        "--socket-mode",
+        type=_mode,
+        default=0o600,
+        metavar="MODE",
+        help="permissions of the unix socket, in octal (default: 0600)",
+    )
+    parser.add_argument("--socket-group", metavar="NAME", help="group of the unix socket")
+    parser.add_argument(
         "--allow-users",
         type=_names,
         default=frozenset(),
@@ -341,6 +392,16 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _mode(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"must be octal as 0660, not {text!r}")
+    return int(text, 8)
+
+
+def _hosts_given(text: str) -> frozenset[str]:
+    return frozenset(name.lower().strip("[]").removesuffix(".") for name in _names(text))
+
+
 def _names(text: str) -> frozenset[str]:
     return frozenset(filter(None, (name.strip() for name in text.split(","))))
 
@@ -362,7 +423,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         elif action.choices and value not in action.choices:
             parser.error(f"FLOWD_{action.dest.upper()} must be one of {', '.join(action.choices)}")
         else:
-            given[action.dest] = action.type(value) if callable(action.type) else value
+            try:
+                given[action.dest] = action.type(value) if callable(action.type) else value
+            except argparse.ArgumentTypeError as error:
+                parser.error(f"FLOWD_{action.dest.upper()}: {error}")
     parser.set_defaults(**given)
     options = parser.parse_args(arguments)
     app_url = environment.get("app_url") or environment.get("APP_URL") or DEFAULT_URL
@@ -370,11 +434,14 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         address = Address.parse(options.listen, app_url)
     except ValueError as error:
         parser.error(str(error))
-    if not address.loopback and not options.insecure:
+    if not address.loopback and not options.tokens and not options.insecure:
         parser.error(
             f"{address.url} can be reached from other machines, and whoever reaches it can run "
-            "commands here: listen on 127.0.0.1 or unix:PATH, or say --insecure"
+            "commands here: name who may with --tokens FILE, or listen on 127.0.0.1 or unix:PATH, "
+            "or say --insecure"
         )
+    if address.unix is None and (options.socket_group or options.socket_mode != 0o600):  # noqa: PLR2004
+        parser.error("--socket-mode and --socket-group are for --listen unix:PATH")
     return Settings(
         layout=Layout(options.data.resolve()),
         address=address,
@@ -389,6 +456,10 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         log_reserve=options.log_reserve,
         audit_size=options.audit_size,
         audit_files=options.audit_files,
+        tokens=options.tokens.absolute() if options.tokens else None,
+        allow_hosts=options.allow_hosts,
+        socket_mode=options.socket_mode,
+        socket_group=options.socket_group,
     )
 
 
@@ -446,6 +517,8 @@ def main() -> None:
             f"flowd: {settings.address.url} is in use, perhaps by another flowd; "
             "choose another address with --listen"
         )
+    except InvalidError as error:
+        sys.exit("\n".join(f"flowd: {fault}" for fault in error.faults))
     except FlowError as error:
         sys.exit(f"flowd: {error}")
     operator.run_until(signals)

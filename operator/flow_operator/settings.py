@@ -152,6 +152,10 @@ class Settings:
         watch: ``auto`` asks the kernel what changes in the folder where it can tell; ``poll`` looks
             every second.
         insecure: serve beyond this machine although nobody is asked who they are.
+        tokens: the file that says who may call, and do what; None asks nobody.
+        allow_hosts: names of this operator, besides its own, that may stand in a Host header.
+        socket_mode: the permissions of the unix socket.
+        socket_group: its group, by name; None leaves it that of the operator.
         users: whom steps may run as, besides who the operator is; ``*`` for everybody.
         audit_size: bytes of the audit log, from which on a new file is begun.
         audit_files: how many files of it are kept.
@@ -172,3 +176,7 @@ class Settings:
     log_reserve: int | None = None
     audit_size: int = 10 * 2**20
     audit_files: int = 10
+    tokens: Path | None = None
+    allow_hosts: frozenset[str] = frozenset()
+    socket_mode: int = 0o600
+    socket_group: str | None = None

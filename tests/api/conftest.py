@@ -11,7 +11,7 @@ import pytest
 import structlog
 from wsgi_client import Client
 
-from flow_operator.api import Services, create_app
+from flow_operator.api import Hosts, Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
@@ -87,7 +87,7 @@ def make_api(root: Path) -> Iterator[Any]:
             "ready": lambda: True,
             "folder": no_folder,
             "prune": list,
-            "hosts": frozenset({"127.0.0.1"}),
+            "hosts": Hosts(frozenset({"127.0.0.1"})),
             **changes,
         }
         services = Services(**given)

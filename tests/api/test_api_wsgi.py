@@ -11,6 +11,7 @@ import bottle
 import pytest
 from msgspec.structs import replace
 
+from flow_operator.api import Hosts
 from flow_operator.api.status import status_of
 from flow_operator.model.status import Condition
 from support import make_document
@@ -226,7 +227,7 @@ def test_not_ready(make_api: Any) -> None:
 
 def test_any_host_where_none_is_named(make_api: Any) -> None:
     """Without a list of hosts, all are served."""
-    api = make_api(hosts=None)
+    api = make_api(hosts=Hosts(every=True))
     assert api.client.get("/flows", HTTP_HOST="anything.example").json() == []
 
 

@@ -45,7 +45,7 @@ class Client:
     def open(
         self, method: str, url: str, body: bytes = b"", /, *, started: Any = None, **environ: Any
     ) -> Answer:
-        """Call, and leave the body to be read."""
+        """Call, and leave the body to be read; None leaves out what would be there."""
         path, _, query = url.partition("?")
         asked: dict[str, Any] = {
             "REQUEST_METHOD": method,
@@ -60,6 +60,7 @@ class Client:
             **environ,
         }
         setup_testing_defaults(asked)
+        asked = {name: value for name, value in asked.items() if value is not None}
         told: list[Any] = []
 
         def start_response(

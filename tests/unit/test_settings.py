@@ -163,7 +163,31 @@ def test_an_address_that_others_can_reach_must_be_meant(flags, environment, caps
     with pytest.raises(SystemExit) as caught:
         read_settings(flags, environment)
     assert caught.value.code == 2
-    assert "--insecure" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "--insecure" in said
+    assert "--tokens" in said
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment"),
+    [(["--tokens", "t"], {}), ([], {"FLOWD_TOKENS": "t"})],
+)
+def test_with_tokens_it_may_be_reached(flags, environment):
+    """Nothing has to be called insecure for it."""
+    settings = read_settings(["--listen", "0.0.0.0:80", *flags], environment)
+    assert settings.tokens == Path("t").absolute()
+    assert not settings.insecure
+
+
+def test_who_may_use_the_unix_socket():
+    """Only the operator's user, unless something else is said."""
+    unix = ["--listen", "unix:/run/f.sock"]
+    settings = read_settings(unix, {})
+    assert (settings.socket_mode, settings.socket_group) == (0o600, None)
+    settings = read_settings([*unix, "--socket-mode", "0660", "--socket-group", "ops"], {})
+    assert (settings.socket_mode, settings.socket_group) == (0o660, "ops")
+    settings = read_settings(unix, {"FLOWD_SOCKET_MODE": "660"})
+    assert settings.socket_mode == 0o660
 
 
 @pytest.mark.parametrize(
@@ -184,6 +208,11 @@ def test_it_can_be_meant_by_flag_or_environment(flags, environment):
         ([], {"FLOWD_LOG_LEVEL": "loud"}, "FLOWD_LOG_LEVEL"),
         ([], {"FLOWD_PRUNE": "sometimes"}, "FLOWD_PRUNE"),
         (["--nope"], {}, "--nope"),
+        *((["--socket-mode", bad], {}, "--socket-mode") for bad in ("rw", "8", "0888", "1777", "")),
+        (["--socket-mode", "0660"], {}, "unix:PATH"),
+        (["--socket-group", "ops"], {}, "unix:PATH"),
+        ([], {"FLOWD_SOCKET_MODE": "rw"}, "FLOWD_SOCKET_MODE"),
+        ([], {"FLOWD_AUDIT_SIZE": "many"}, "FLOWD_AUDIT_SIZE"),
         (["--listen", "x"], {}, "--listen"),
         ([], {"app_url": "x"}, "app_url"),
     ],

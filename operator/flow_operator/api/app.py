@@ -21,11 +21,14 @@ from flow_operator.api import (
     manifests,
     status,
 )
+from flow_operator.api.auth import Gate
 from flow_operator.api.errors import ProblemPlugin, bottle_error
 from flow_operator.api.guard import Guard
+from flow_operator.api.hosts import Hosts
 from flow_operator.api.operation import Declared
 from flow_operator.api.statuses import Statuses
 from flow_operator.api.stream import Streams
+from flow_operator.api.tokens import Tokens
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.figures import Figures
@@ -44,7 +47,8 @@ class Services:
         ready: tells whether every flow has been taken back and is being looked after.
         folder: describes the manifest folder, for ``GET /manifests``.
         prune: confirms a held prune; returns the ids of the flows that go.
-        hosts: the values of the Host header that are served; None serves all.
+        hosts: the values of the Host header that are served.
+        tokens: whom the API knows; None asks nobody who they are.
         closing: set when the server ends, so that streams end too.
     """
 
@@ -58,14 +62,16 @@ class Services:
     ready: Callable[[], bool]
     folder: Callable[[], FolderView]
     prune: Callable[[], list[str]]
-    hosts: frozenset[str] | None = None
+    hosts: Hosts = field(default_factory=Hosts)
+    tokens: Tokens | None = None
     prefix: str = ""
     closing: Event = field(default_factory=Event)
 
 
 def create_app(services: Services) -> Callable[..., Any]:
     """The whole API as one WSGI application."""
-    return Guard(Streams(routed(services)), services.hosts, services.prefix)
+    gate = Gate(services.tokens, services.clock)
+    return Guard(Streams(routed(services)), services.hosts, gate, services.prefix)
 
 
 def routed(services: Services) -> Bottle:

@@ -73,8 +73,13 @@ def json_body() -> Any:
 
 
 def caller() -> str:
-    """Who asks: ``api:ADDRESS``, over a unix socket ``api:uid=N``."""
-    return f"api:{request.environ.get('REMOTE_ADDR') or 'unknown'}"
+    """Who asks: ``api:ADDRESS``, with a token ``api:NAME@ADDRESS``.
+
+    The address of who comes over a unix socket is ``uid=N``.
+    """
+    user = request.environ.get("REMOTE_USER")
+    address = request.environ.get("REMOTE_ADDR") or "unknown"
+    return f"api:{user}@{address}" if user else f"api:{address}"
 
 
 def if_match() -> int | None:

@@ -32,12 +32,29 @@ class RunnerView(Struct, frozen=True, rename="camel"):
     limits: tuple[str, ...]
 
 
+class TokensView(Struct, frozen=True):
+    """The tokens that are asked for.
+
+    Attributes:
+        count: how many there are.
+        error: why their file as it is now is not used; null if it is.
+    """
+
+    count: int
+    error: str | None
+
+
 class Index(Struct, frozen=True):
-    """What answers here."""
+    """What answers here.
+
+    Attributes:
+        tokens: null if none are asked for.
+    """
 
     name: str
     version: str
     runners: dict[str, RunnerView]
+    tokens: TokensView | None
     links: tuple[str, ...]
 
 
@@ -57,6 +74,7 @@ READ = Operation(
             "runners": {
                 "process": {"freeze": True, "stepRestart": True, "groups": True, "limits": []}
             },
+            "tokens": {"count": 2, "error": None},
             "links": list(_LINKS),
         }
     ),
@@ -69,7 +87,9 @@ def add_routes(app: Bottle, services: Services) -> None:
     @app.get("/", operation=READ)
     def get_index() -> HTTPResponse:
         runners = {name: _told(can) for name, can in services.runners().items()}
-        return json_response(Index("flow-operator", __version__, runners, _LINKS))
+        known = services.tokens
+        tokens = TokensView(known.count, known.error) if known is not None else None
+        return json_response(Index("flow-operator", __version__, runners, tokens, _LINKS))
 
 
 def _told(can: Capabilities) -> RunnerView:

@@ -6,7 +6,6 @@ so that they hold no thread, and can be embedded.
 
 from __future__ import annotations
 
-import os
 import socket
 import struct
 import threading
@@ -22,6 +21,7 @@ from waitress.task import ErrorTask
 
 from flow_operator.api.errors import PROBLEM, problem_body
 from flow_operator.api.http import MAX_BODY
+from flow_operator.api.unix_socket import Access, bind_unix, remove_unix, unix_identity
 from flow_operator.settings import Address
 
 THREADS = 96
@@ -86,12 +86,16 @@ class Server:
     Args:
         app: what answers.
         address: where; it is bound when this returns.
+        access: who may connect to a unix socket; by default only who the operator is.
 
     Raises:
+        FlowError: something else stands where the unix socket is to be.
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, app: Callable[..., Any], address: Address) -> None:
+    def __init__(
+        self, app: Callable[..., Any], address: Address, access: Access | None = None
+    ) -> None:
         options: dict[str, Any] = {
             "threads": THREADS,
             "connection_limit": CONNECTIONS,
@@ -104,14 +108,9 @@ class Server:
             "asyncore_use_poll": True,
         }
         if address.unix is not None:
-            address.unix.unlink(missing_ok=True)
-            previous = os.umask(0o177)
-            try:
-                self._server = create_server(
-                    app, unix_socket=str(address.unix), unix_socket_perms="600", **options
-                )
-            finally:
-                os.umask(previous)
+            bound = bind_unix(address.unix, access or Access())
+            self._identity = unix_identity(address.unix)
+            self._server = create_server(app, sockets=[bound], **options)
             self.address = address
         else:
             host = _one_address(address)
@@ -134,8 +133,8 @@ class Server:
         # In the loop's own thread: it looks at the map that this empties.
         self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))  # noqa: SLF001
         self._thread.join(timeout=5)
-        if self.address.unix is not None:
-            self.address.unix.unlink(missing_ok=True)
+        if self.address.unix is not None and self._identity is not None:
+            remove_unix(self.address.unix, self._identity)
 
 
 def _one_address(address: Address) -> str:

@@ -22,7 +22,7 @@ from msgspec.structs import replace
 from flow_operator.clock import Clock
 from flow_operator.errors import Fault, InvalidError
 from flow_operator.manifest import Manifest, SourceText, load_manifests
-from flow_operator.sources.trust import distrust, distrust_entry
+from flow_operator.trust import distrust, distrust_entry
 
 SUFFIXES = (".yaml", ".yml", ".json")
 MAX_FILE = 8 * 1024 * 1024

@@ -34,8 +34,9 @@ class Act(Struct, frozen=True, omit_defaults=True):
 
     Attributes:
         at: when, as RFC 3339 writes it.
-        by: who: ``api:ADDRESS``, ``api:uid=N`` over a unix socket, ``file:NAME`` for the manifest
-            folder, or ``operator`` for the operator itself.
+        by: who: ``api:ADDRESS``, with a token ``api:NAME@ADDRESS`` (over a unix socket the address
+            is ``uid=N``), ``file:NAME`` for the manifest folder, or ``operator`` for the
+            operator itself.
         action: ``create``, ``replace``, ``delete``, ``prune``, ``rollback``, or a command.
         change: what it did to processes, as it looked before it was written; None if nobody has
             looked.

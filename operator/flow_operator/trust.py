@@ -1,7 +1,7 @@
 """Whether what is read here could have been written by somebody else.
 
-A manifest starts commands, so whoever may write one may run anything as us. As sudo and cron do,
-we refuse files and folders that others may write.
+A manifest starts commands, and a token lets its holder start some, so whoever may write one may run
+anything as us. As sudo and cron do, we refuse files and folders that others may write.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def distrust(path: Path) -> str | None:
-    """Why a folder must not be trusted, looking at it and all its parents; None if it may be.
+    """Why a file or folder must not be trusted, looking at all its parents too; None if it may be.
 
     If it is a link, both its own parents and those of what it leads to count.
     """
@@ -24,6 +24,20 @@ def distrust(path: Path) -> str | None:
         sticky = current not in (path, target) and info.st_mode & stat.S_ISVTX
         if reason and not sticky:
             return f"{current} {reason}"
+    return None
+
+
+def distrust_group(path: Path) -> str | None:
+    """Why a file whose writers are to be few must not be trusted: its group may write it.
+
+    Or its folder, and so replace it. Further up, groups like Debian's ``staff`` are root's equals.
+    """
+    target = Path(os.path.realpath(path, strict=True))
+    for current in dict.fromkeys((target, path.parent, target.parent)):
+        mode = os.stat(current).st_mode
+        sticky = current != target and mode & stat.S_ISVTX
+        if mode & stat.S_IWGRP and not sticky:
+            return f"{current} may be written by its group: chmod g-w"
     return None
 
 
