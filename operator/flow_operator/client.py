@@ -24,6 +24,8 @@ from flow_operator.settings import DEFAULT_URL
 
 if TYPE_CHECKING:
     # Where it is used it is imported: that takes longer than all else that flowctl does.
+    import ssl
+
     import httpx
 
 JsonObject = dict[str, Any]
@@ -81,10 +83,12 @@ class FlowClient:
     Args:
         url: base URL: ``http://HOST:PORT/PREFIX``, ``https://...`` or ``unix:PATH``.
         timeout: seconds that the operator may stay silent.
+        token: who we are; sent with each request.
+        ca: a file of certificates (PEM) that are trusted instead of the machine's.
         transport: stands in for the network in tests.
 
     Raises:
-        InvalidError: ``url`` is none of the above.
+        InvalidError: ``url`` is none of the above, or ``token`` or ``ca`` cannot be used.
     """
 
     def __init__(
@@ -92,6 +96,8 @@ class FlowClient:
         url: str = DEFAULT_URL,
         *,
         timeout: float = 30.0,
+        token: str | None = None,
+        ca: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         import httpx  # noqa: PLC0415
@@ -102,9 +108,14 @@ class FlowClient:
         if transport is None:
             # Only https needs the certificates, which take longer to load than a request takes.
             # Connecting is tried twice; a request that was sent is never repeated.
-            verify = base.startswith("https:")
+            verify = _trusted(ca) if base.startswith("https:") else False
             transport = httpx.HTTPTransport(verify=verify, retries=1, uds=socket)
-        self._http = httpx.Client(base_url=base, timeout=_patience(timeout), transport=transport)
+        self._http = httpx.Client(
+            base_url=base,
+            timeout=_patience(timeout),
+            transport=transport,
+            headers={"Authorization": f"Bearer {_checked(token)}"} if token else None,
+        )
 
     def __enter__(self) -> Self:
         """Nothing is sent yet."""
@@ -419,6 +430,25 @@ def _base_url(url: str) -> tuple[str, str | None]:
     return url, None
 
 
+def _checked(token: str) -> str:
+    """The token itself; an error must not repeat it."""
+    if not re.fullmatch(r"[-A-Za-z0-9._~+/]+=*", token):
+        raise InvalidError("the token holds what no token does: is it the right file or variable?")
+    return token
+
+
+def _trusted(ca: str | None) -> ssl.SSLContext | bool:
+    if ca is None:
+        return True
+    import ssl  # noqa: PLC0415
+
+    try:
+        return ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        why = error.strerror or "it holds no certificates (PEM)"
+        raise InvalidError(f"cannot use the certificates in {ca}: {why}") from None
+
+
 def _patience(
     seconds: float | None,
 ) -> tuple[float, float | None, float | None, float | None]:
@@ -503,4 +533,6 @@ def _problem(response: httpx.Response) -> ApiError:
 
 def _why(error: httpx.TransportError) -> str:
     """The reason without the errno that it begins with."""
+    if found := re.search(r"certificate verify failed: (.*?)( \(_ssl|$)", str(error)):
+        return f"its certificate is not trusted ({found[1]}); --ca names one that is"
     return re.sub(r"^\[Errno -?\d+\] ", "", str(error)).lower() or type(error).__name__

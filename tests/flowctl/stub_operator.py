@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socketserver
+import ssl
 import threading
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,6 +55,7 @@ class StubOperator:
         after: what a command makes of a flow's status, by command.
         logs: the pieces that ``/logs`` sends.
         requests: (method, path, query, body) of everything that was asked, in order.
+        tokens: the Authorization headers of these, in order.
         answers: canned (status, body) that go before all else, by ``METHOD path``.
     """
 
@@ -73,6 +75,7 @@ class StubOperator:
         self.folder = {"folder": None, "held": None, "files": []}
         self.pruned = []
         self.requests = []
+        self.tokens = []
         self.answers = {}
         self.looked = threading.Event()
 
@@ -177,6 +180,7 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         body = json.loads(raw) if raw else None
         stub.requests.append((self.command, url.path, query, body))
+        stub.tokens.append(self.headers.get("Authorization"))
         if url.path.endswith("/logs") and f"GET {url.path}" not in stub.answers:
             self._stream(stub)
             return
@@ -216,10 +220,19 @@ class _UnixServer(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
     pass
 
 
+class _TlsServer(ThreadingHTTPServer):
+    def handle_error(self, *_):
+        pass  # Who does not trust us hangs up.
+
+
 @contextmanager
-def serving(stub: StubOperator, socket: Path | None = None):
+def serving(stub: StubOperator, socket: Path | None = None, tls: ssl.SSLContext | None = None):
     """Serve until the block ends; yields the URL."""
-    if socket is None:
+    if tls is not None:
+        server = _TlsServer(("127.0.0.1", 0), _Handler)
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+        url = f"https://127.0.0.1:{server.server_port}"
+    elif socket is None:
         server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
         url = f"http://127.0.0.1:{server.server_port}"
     else:

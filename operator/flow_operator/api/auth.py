@@ -78,8 +78,8 @@ class Gate:
         if not grant.role.covers(needed):
             return _refusal(
                 HTTPStatus.FORBIDDEN,
-                f"this needs the role {needed.value}, and the token of '{grant.name}' has the role "
-                f"{grant.role.value}",
+                f"this needs a token with the role {needed.value}, and that of '{grant.name}' has "
+                f"the role {grant.role.value}",
                 "insufficient_scope",
             )
         environ["REMOTE_USER"] = grant.name

@@ -12,7 +12,14 @@ from flow_operator.errors import FlowError, InvalidError
 
 T = TypeVar("T")
 
-_SPOKEN = (("?force=true", "--force"), ("GET /flows lists", "`flowctl get` lists"))
+_SPOKEN = (
+    ("?force=true", "--force"),
+    ("GET /flows lists", "`flowctl get` lists"),
+    (
+        "send it as 'Authorization: Bearer TOKEN' (flowctl: --token-file FILE)",
+        "name its file with --token-file or FLOWCTL_TOKEN_FILE, or set FLOWCTL_TOKEN",
+    ),
+)
 """What the operator's sentences call by the API's words, in those of the command line."""
 
 FAILED = 1

@@ -23,7 +23,7 @@ from flow_operator.flowctl.history import history, rollback
 from flow_operator.flowctl.logs import logs
 from flow_operator.flowctl.read import get, manifests, version
 from flow_operator.flowctl.remove import delete, prune
-from flow_operator.flowctl.session import Session, url_option
+from flow_operator.flowctl.session import connection_options
 from flow_operator.flowctl.status import status
 
 INTERRUPTED = 130
@@ -61,7 +61,7 @@ class FlowctlGroup(click.Group):
     cls=FlowctlGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-@url_option(default=Session().url, show_default=True)
+@connection_options(first=True)
 @click.version_option(__version__, "--version", prog_name="flowctl")
 def cli() -> None:
     """Control flows: long-running steps joined by pipes.

@@ -16,7 +16,7 @@ from flow_operator.flowctl.output import (
     print_documents,
     print_table,
 )
-from flow_operator.flowctl.session import Session, connected, names_argument, url_option
+from flow_operator.flowctl.session import Session, connected, connection_options, names_argument
 from flow_operator.flowctl.status import observe
 from flow_operator.flowctl.text import age
 from flow_operator.model.flow import Spec
@@ -117,7 +117,7 @@ def _file_row(file: JsonObject) -> tuple[object, ...]:
 
 
 @click.command("version")
-@url_option(hidden=True)
+@connection_options(first=False)
 @click.pass_context
 def version(ctx: click.Context) -> None:
     """Show the versions of this program and of the operator."""
