@@ -167,7 +167,8 @@ def test_what_a_browser_tells_of_the_page(
 @pytest.mark.parametrize(
     ("path", "environ", "code", "cache"),
     [
-        ("/flows/status", {}, 200, "no-store"),
+        ("/flows/status", {}, 200, "private, no-cache"),
+        ("/events", {}, 200, "no-store"),
         ("/flows/demo", {}, 200, "private, no-cache"),
         ("/flows/demo/logs", {}, 200, "no-store"),
         ("/nothing", {}, 404, "no-store"),
