@@ -476,6 +476,7 @@ def configure_logging(settings: Settings) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Here, plain: the renderer would show all local variables, and so secrets.
             structlog.processors.format_exc_info,
             renderer,
         ],

@@ -9,8 +9,8 @@ from pathlib import Path
 from flow_operator.errors import TerminalError
 from flow_operator.model.flow import Step
 
-_PRIVATE = ("FLOWD_", "FLOW_")
-"""Variables of the operator that are none of a step's business."""
+_PRIVATE = ("FLOWD_", "FLOWCTL_", "FLOW_")
+"""Variables of the operator that are none of a step's business; ``FLOWCTL_TOKEN`` is a secret."""
 
 _MAX_ENVIRONMENT_FILE = 128 * 1024
 """Bytes; the kernel takes no longer variable (execve(2), MAX_ARG_STRLEN)."""
@@ -56,7 +56,10 @@ def _read(cwd: str, name: str) -> str:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise TerminalError(f"cannot read {name} for the environment: it is no file")
             text = file.read(_MAX_ENVIRONMENT_FILE + 1).decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError:
+        # The error itself would tell what stands there.
+        raise TerminalError(f"cannot read {name} for the environment: it is not UTF-8") from None
+    except OSError as error:
         raise TerminalError(f"cannot read {name} for the environment: {error}") from None
     if len(text) > _MAX_ENVIRONMENT_FILE:
         raise TerminalError(f"{name} is larger than {_MAX_ENVIRONMENT_FILE} bytes")
