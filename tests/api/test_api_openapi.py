@@ -10,11 +10,14 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import urlencode
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from flow_operator.api.app import routed
+from flow_operator.api.openapi import openapi
+from flow_operator.api.roles import role_needed
 from support import make_document
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -184,6 +187,21 @@ def test_the_prefix_is_told(make_api: Any) -> None:
     """Clients are led to where everything is served."""
     told = make_api(prefix="/base").client.get("/base/openapi.json").json()
     assert told["servers"] == [{"url": "/base"}]
+
+
+def test_tokens_are_told_where_they_are_asked_for(make_api: Any) -> None:
+    """Each operation says whether it needs one, and which role; without tokens nothing is said."""
+    api = make_api()
+    plain = openapi(routed(api.services))
+    assert "securitySchemes" not in plain["components"]
+    document = json.loads(msgspec.json.encode(openapi(routed(api.services), tokens=True)))
+    OpenAPIV31SpecValidator(document).validate()
+    for path, method, operation in operations(document):
+        role = role_needed(method, path)
+        assert operation["security"] == ([{"token": []}] if role else [])
+        assert ("401" in operation["responses"]) is (role is not None)
+        if role is not None:
+            assert f"the role `{role.value}`" in operation["description"]
 
 
 def test_the_page_needs_nobody_else(api: Any) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from support import ROOT, Flowd, make_document
 
+TOKEN = "0123456789" * 3
 CONFIG = ROOT / "tests/api/schemathesis.toml"
 
 
@@ -23,8 +24,12 @@ class Pretending(Flowd):
 
 @pytest.fixture
 def pretending(root: Path) -> Iterator[Flowd]:
-    """It has one flow, of the name that the document's examples use."""
-    operator = Pretending(root).start()
+    """It asks for tokens, and has one flow, of the name that the document's examples use."""
+    tokens = root / "tokens.yaml"
+    tokens.write_text(f"tokens: [{{name: fuzzer, role: admin, token: {TOKEN}}}]")
+    tokens.chmod(0o600)
+    operator = Pretending(root, "--tokens", str(tokens)).start()
+    operator.client.headers["Authorization"] = f"Bearer {TOKEN}"
     document = make_document("orders", "while :; do date; sleep 1; done")
     document["metadata"] = {"labels": {"team": "payments"}}
     operator.create(document)
@@ -43,6 +48,7 @@ def fuzz(flowd: Flowd, root: Path, examples: int, record: Callable[[str, object]
             *(Path(sys.executable).with_name("st"), "--config-file", CONFIG, "--no-color"),
             *("run", str(flowd.client.base_url.join("/openapi.json")), "--continue-on-failure"),
             *("--checks", "all", "--exclude-checks", "positive_data_acceptance"),
+            *("--header", f"Authorization: Bearer {TOKEN}"),
             *("--max-examples", str(examples), "--seed", "1", "--generation-database", "none"),
         ],
         cwd=root,

@@ -53,7 +53,9 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @cache
     def specification() -> tuple[bytes, str]:
-        body = msgspec.json.encode(openapi(app, services.prefix))
+        body = msgspec.json.encode(
+            openapi(app, services.prefix, tokens=services.tokens is not None)
+        )
         return body, etag_of(body)
 
     @app.get("/openapi.json", operation=SPECIFICATION)

@@ -19,6 +19,7 @@ from flow_operator.api.operation import (
     operation_of,
 )
 from flow_operator.api.parameters import Parameter
+from flow_operator.api.roles import role_needed
 from flow_operator.model.flow import Flow
 from flow_operator.model.schema import definitions_of
 
@@ -53,18 +54,22 @@ _TAGS = {
 }
 
 
-def openapi(app: Bottle, prefix: str = "") -> dict[str, Any]:
+def openapi(app: Bottle, prefix: str = "", *, tokens: bool = False) -> dict[str, Any]:
     """The document of an application whose routes are all there.
 
     Args:
         app: the application.
         prefix: the path of the base URL.
+        tokens: whether requests need one.
     """
     routes = [(route, found) for route in app.routes if (found := operation_of(route))]
     paths: dict[str, dict[str, Any]] = {}
     for route, operation in routes:
         path = _PARAMETER.sub(r"{\1}", route.rule)
-        paths.setdefault(path, {})[route.method.lower()] = _operation(route, operation)
+        told = _operation(route, operation)
+        if tokens:
+            told |= _secured(route, told)
+        paths.setdefault(path, {})[route.method.lower()] = told
     return {
         "openapi": "3.1.0",
         "info": {
@@ -79,7 +84,29 @@ def openapi(app: Bottle, prefix: str = "") -> dict[str, Any]:
         "components": {
             "schemas": _schemas(operation for _, operation in routes),
             "responses": {"Problem": _problem_response()},
+            **({"securitySchemes": {"token": _TOKEN}} if tokens else {}),
         },
+    }
+
+
+_TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "A token of the file that flowd was given as `--tokens`.",
+}
+
+
+def _secured(route: Route, told: dict[str, Any]) -> dict[str, Any]:
+    """What is told besides where tokens are asked for: which role it takes."""
+    role = role_needed(route.method, route.rule)
+    if role is None:
+        return {"security": []}
+    said = f"Needs a token with the role `{role.value}`."
+    problem = {"401": {"$ref": "#/components/responses/Problem"}}
+    return {
+        "security": [{"token": []}],
+        "description": "\n\n".join(filter(None, [told.get("description"), said])),
+        "responses": dict(sorted((told["responses"] | problem).items())),
     }
 
 
