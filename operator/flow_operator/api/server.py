@@ -52,7 +52,12 @@ class _ProblemTask(ErrorTask):
 
 
 class _Parser(HTTPRequestParser):
-    """Waitress lets some of int()'s and urlsplit()'s errors end the connection without a word."""
+    """Waitress lets some of int()'s and urlsplit()'s errors end the connection without a word.
+
+    And it tells the path of what it has refused, if its client has gone, although there is none.
+    """
+
+    path = ""
 
     def parse_header(self, header_plus: bytes) -> None:
         """Parse the head of a request.
