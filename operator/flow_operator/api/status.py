@@ -78,7 +78,7 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
         ]
         part, link = page(found, lambda entry: entry.status.flow_id)
         if len(part) == len(snapshot.told):
-            return tagged_response(*snapshot.whole())
+            return tagged_response(snapshot.whole(), snapshot.etag)
         body = b"{%b}" % b",".join([entry.keyed for entry in part])
         return tagged_response(body, etag_of(body), **link)
 

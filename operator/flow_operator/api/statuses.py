@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from flow_operator.api.http import etag_of
 from flow_operator.figures import MAX_AGE
 from flow_operator.model.status import FlowStatus, Source
 from flow_operator.store import StoredFlow
@@ -35,19 +35,23 @@ class Told:
 
 
 class Snapshot:
-    """All statuses at one moment, by flow_id; joined once for everybody who asks for all."""
+    """All statuses at one moment, by flow_id; joined once for everybody who asks for all.
 
-    def __init__(self, told: tuple[Told, ...]) -> None:
+    Attributes:
+        told: each of them.
+        etag: of all of them; no other snapshot has it, of this operator or another.
+    """
+
+    def __init__(self, told: tuple[Told, ...], etag: str) -> None:
         self.told = told
+        self.etag = etag
         self._joining = threading.Lock()
-        self._whole: tuple[bytes, str] | None = None
+        self._whole = b""
 
-    def whole(self) -> tuple[bytes, str]:
-        """The JSON object of all, and its ETag."""
+    def whole(self) -> bytes:
+        """The JSON object of all."""
         with self._joining:
-            if self._whole is None:
-                body = b"{%b}" % b",".join([entry.keyed for entry in self.told])
-                self._whole = body, etag_of(body)
+            self._whole = self._whole or b"{%b}" % b",".join([entry.keyed for entry in self.told])
             return self._whole
 
 
@@ -60,7 +64,9 @@ class Statuses:
         self._key: tuple[int, int] = (-1, -1)
         self._sampled = -MAX_AGE
         self._known: dict[str, Told] = {}
-        self._snapshot = Snapshot(())
+        self._epoch = secrets.token_hex(8)
+        self._snapshot = Snapshot((), f'"{self._epoch}"')
+        self._snapshots = 0
 
     def now(self) -> Snapshot:
         """What stands now; figures are at most two seconds old."""
@@ -98,7 +104,8 @@ class Statuses:
                 now[status.flow_id] = Told(status, body)
         told = tuple(now[flow_id] for flow_id in sorted(statuses))
         if told != self._snapshot.told:
-            self._snapshot = Snapshot(told)
+            self._snapshots += 1
+            self._snapshot = Snapshot(told, f'"{self._epoch}-{self._snapshots}"')
         self._known = {entry.status.flow_id: entry for entry in told}
 
 
