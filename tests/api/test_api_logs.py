@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from flow_operator.api.logs import MAX_FOLLOWERS
 from support import eventually, make_document
 
 
@@ -211,17 +210,6 @@ def test_follow_ends_when_the_server_closes(logged: Any) -> None:
     answer.close()
 
 
-def test_follow_ends_when_the_client_has_gone(logged: Any) -> None:
-    """The server says so by ``waitress.client_disconnected``."""
-    gone = threading.Event()
-    told = {"waitress.client_disconnected": gone.is_set}
-    answer = logged.client.get("/flows/demo/logs?follow=1&step=s0&tail=1", **told)
-    assert next(answer.body) == b"line 4\n"
-    gone.set()
-    assert list(answer.body) == []
-    answer.close()
-
-
 def test_follow_waits_for_the_end_of_a_line(logged: Any) -> None:
     """Half a line is not told; once it is whole, all of it is."""
     answer = logged.client.get("/flows/demo/logs?follow=1&step=s0&tail=1")
@@ -264,35 +252,6 @@ def test_head_of_a_stream_ends(logged: Any) -> None:
     logged.services.closing.set()
     thread.join(10)
     assert answered
-
-
-def test_followers_are_counted_and_let_go(logged: Any) -> None:
-    """One more than allowed is 503 with Retry-After; each that ends makes room."""
-    url = "/flows/demo/logs?follow=1&step=s0"
-    answers = [logged.client.get(url) for _ in range(MAX_FOLLOWERS)]
-    refused = logged.client.get(url)
-    assert (refused.status, refused.headers["Retry-After"]) == (503, "10")
-    refused.read()
-    answers.pop().close()
-    again = logged.client.get(url)
-    assert again.status == 200
-    for answer in (again, *answers):
-        answer.close()
-
-
-def test_followers_of_a_quiet_log_are_let_go(logged: Any) -> None:
-    """Clients that go before anything was printed give their places back."""
-    told = {"waitress.client_disconnected": lambda: True}
-    for _ in range(MAX_FOLLOWERS + 1):
-        answer = logged.client.get("/flows/demo/logs?follow=1&tail=0", **told)
-        assert (answer.read(), answer.status) == (b"", 200)
-
-
-def test_head_of_a_stream_gives_its_place_back(logged: Any) -> None:
-    """HEAD reads nothing, and holds nothing."""
-    for _ in range(MAX_FOLLOWERS + 1):
-        answer = logged.client.open("HEAD", "/flows/demo/logs?follow=1&step=s0")
-        assert (answer.read(), answer.status) == (b"", 200)
 
 
 def test_a_follower_is_not_disturbed_by_rotations(logged: Any) -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import datetime as dt
 import heapq
 import threading
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from bottle import Bottle, HTTPResponse, request
 
-from flow_operator.api.errors import problem
 from flow_operator.api.operation import TEXT, Example, Operation
 from flow_operator.api.parameters import Flag, Number, Parameter
 from flow_operator.api.stream import set_stream
@@ -22,9 +21,6 @@ from flow_operator.model.units import Duration
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
-
-MAX_FOLLOWERS = 32
-"""Streams at once; each holds a thread of the server."""
 
 _POLL = 0.2
 """Seconds between two looks at a log that is followed."""
@@ -59,7 +55,6 @@ READ = Operation(
 
 def add_routes(app: Bottle, services: Services) -> None:
     """Add this resource's routes."""
-    followers = threading.BoundedSemaphore(MAX_FOLLOWERS)
 
     @app.get("/flows/<flow_id>/logs", operation=READ)
     def get_logs(flow_id: str) -> HTTPResponse:
@@ -74,12 +69,7 @@ def add_routes(app: Bottle, services: Services) -> None:
         ]
         if not follow:
             return HTTPResponse(_merged(logs), **_TEXT)
-        if request.method == "HEAD":
-            return HTTPResponse(b"", **_TEXT)
-        if not followers.acquire(blocking=False):
-            return problem(503, f"{MAX_FOLLOWERS} logs are followed already", Retry_After="10")
-        gone = request.environ.get("waitress.client_disconnected", lambda: False)
-        set_stream(request.environ, _Followed(logs, services.closing, gone, followers))
+        set_stream(request.environ, _Followed(logs, services.closing))
         return HTTPResponse(b"", **_TEXT)
 
 
@@ -192,30 +182,25 @@ def _merged(logs: list[_Log]) -> Iterator[bytes]:
 
 
 class _Followed:
-    """An endless body; ``close`` is called by the server when the client has gone."""
+    """What is printed from now on, as a body without an end."""
 
-    def __init__(
-        self,
-        logs: list[_Log],
-        closing: threading.Event,
-        gone: Callable[[], bool],
-        followers: threading.BoundedSemaphore,
-    ) -> None:
-        self._logs = logs
+    period = _POLL
+    heartbeat = b""
+
+    def __init__(self, logs: list[_Log], closing: threading.Event) -> None:
+        self._pieces = self._all(logs)
         self._closing = closing
-        self._gone = gone
-        self._followers = followers
-        self._open = True
 
-    def __iter__(self) -> Iterator[Any]:
-        while not self._closing.is_set() and not self._gone():
-            for log in self._logs:
+    def take(self) -> bytes | None:
+        """What was added; None when the operator ends."""
+        return None if self._closing.is_set() else next(self._pieces)
+
+    def _all(self, logs: list[_Log]) -> Iterator[bytes]:
+        while True:
+            for log in logs:
                 for lines in log.added():
                     yield b"".join(map(log.encoded, lines))
-            self._closing.wait(_POLL)
+            yield b""
 
     def close(self) -> None:
-        """Let another follower have the place."""
-        if self._open:
-            self._open = False
-            self._followers.release()
+        """Nothing is held."""
