@@ -40,9 +40,9 @@ class Tape:
 
 
 @contextlib.contextmanager
-def serving(app: Callable[..., Any], **options: Any) -> Iterator[Server]:
+def serving(app: Callable[..., Any], at: Address | None = None, **options: Any) -> Iterator[Server]:
     """A server of an application, until the end of the block."""
-    server = Server(app, Address("127.0.0.1", 0), **options)
+    server = Server(app, at or Address("127.0.0.1", 0), **options)
     server.start()
     try:
         yield server

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from serving import Peer, Tape, serving, streaming, thread_names
 
-from flow_operator.api.hub import STREAMS
+from flow_operator.api.caps import Caps
 from support import always_for, eventually
 
 
@@ -164,7 +164,9 @@ def test_many_streams_hold_no_thread(server: Any, tapes: Any) -> None:
 def test_too_many_streams_are_refused(server: Any, tapes: Any) -> None:
     """503 with Retry-After as a problem; a stream that ends makes room."""
     with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(Peer(server).get(f"/stream/{n}")) for n in range(STREAMS)]
+        peers = [
+            stack.enter_context(Peer(server).get(f"/stream/{n}")) for n in range(Caps().streams)
+        ]
         for peer in peers:
             peer.head()
         with Peer(server).get("/stream/more") as refused:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import enum
 import socket
 import struct
 import threading
@@ -10,16 +12,20 @@ from typing import Any
 
 from waitress.buffers import OverflowableBuffer
 from waitress.channel import HTTPChannel
-from waitress.parser import HTTPRequestParser, ParsingError
-from waitress.task import ErrorTask, WSGITask
 
 from flow_operator.api.buffers import Piece
+from flow_operator.api.caps import Caps
 from flow_operator.api.errors import PROBLEM, problem_body
 from flow_operator.api.hub import Hub, Stream
-from flow_operator.api.stream import SERVE, Source
+from flow_operator.api.parser import Parser
+from flow_operator.api.stream import Source
+from flow_operator.api.task import ProblemTask, Task
 
 UNSENT = 64 * 1024
 """Bytes that a stream may have on their way; more is not taken from its source."""
+
+_WHOLE = 64 * 1024
+"""Bytes from which on they are sent as they are; fewer are cheaper to collect."""
 
 _CREDENTIALS = struct.Struct("3i")
 
@@ -27,77 +33,17 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP
 """tcp(7): a peer that is silent for a minute although it was asked is gone."""
 
 
-class ProblemTask(ErrorTask):
-    """What the server itself refuses (bad syntax, too large), told like everything else."""
+class Stage(enum.Enum):
+    """What a client is waited for."""
 
-    def execute(self) -> None:
-        """Answer, and hang up."""
-        error = self.request.error
-        status = HTTPStatus(error.code)
-        body = problem_body(status, error.body)
-        self.status = f"{status.value} {status.phrase}"
-        self.response_headers.append(("Content-Type", PROBLEM))
-        self.response_headers.append(("Connection", "close"))
-        self.close_on_finish = True
-        self.content_length = len(body)
-        self.write(body)
+    IDLE = "beginning"
+    HEAD = "head"
+    BODY = "body"
+    ANSWER = "reading of the answer"
+    END = "end"
 
 
-class Task(WSGITask):
-    """A request, which may be answered by a stream."""
-
-    _source: Source | None = None
-
-    def get_environment(self) -> dict[str, Any]:
-        """The WSGI environment, with what takes a stream over."""
-        environ: dict[str, Any] = super().get_environment()
-        environ[SERVE] = self._accept
-        return environ
-
-    def _accept(self, source: Source) -> bool:
-        if not self.channel.hub.admit():
-            return False
-        self._source = source
-        return True
-
-    def service(self) -> None:
-        """Answer the request."""
-        try:
-            super().service()
-        finally:
-            if self._source is not None:  # The client went before its stream began.
-                self.channel.hub.abandon(self._source)
-
-    def finish(self) -> None:
-        """Send what is left to send; of a stream, that is the head."""
-        if self._source is None:
-            super().finish()
-            return
-        self.write(b"")
-        source, self._source = self._source, None
-        self.channel.begin(source, chunked=self.chunked_response)
-        # The head has said that the connection ends with the body. That is not now.
-        self.close_on_finish = False
-
-
-class Parser(HTTPRequestParser):
-    """Waitress lets some of int()'s and urlsplit()'s errors end the connection without a word.
-
-    And it tells the path of what it has refused, if its client has gone, although there is none.
-    """
-
-    path = ""
-
-    def parse_header(self, header_plus: bytes) -> None:
-        """Parse the head of a request.
-
-        Raises:
-            ParsingError: it is none; answered with 400.
-        """
-        try:
-            super().parse_header(header_plus)
-        except ValueError as error:
-            raise ParsingError(f"the head of the request is malformed: {error}") from None
+_OWING = frozenset({Stage.IDLE, Stage.HEAD})
 
 
 class Channel(HTTPChannel):
@@ -106,12 +52,20 @@ class Channel(HTTPChannel):
     The loop's thread reads and sends, a worker answers, and the hub feeds a stream. What is unsent
     is guarded by ``outbuf_lock``, requests by ``requests_lock``; who takes both takes the latter
     first.
+
+    Attributes:
+        since: monotonic seconds from which on the client is waited for.
+        stream: what is sent from now on, if that has no end.
+        lingers: whether the client is to be heard out when all is sent.
     """
 
     task_class = Task
     error_task_class = ProblemTask
     parser_class = Parser
     request: Any = None
+    requests: list[Any]
+    close_when_flushed: bool
+    total_outbufs_len: int
 
     def __init__(
         self, server: Any, sock: socket.socket, addr: Any, *rest: Any, **named: Any
@@ -121,7 +75,13 @@ class Channel(HTTPChannel):
             told = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
             addr = (f"uid={_CREDENTIALS.unpack(told)[1]}", None)
         self.hub: Hub = server.hub
+        self._caps: Caps = server.caps
+        self._now = server.clock.monotonic
+        self.since: float = self._now()
         self.stream: Stream | None = None
+        self.lingers = False
+        self._deaf = False
+        self._answered = 0
         self._chunked = False
         self._crowded = False
         super().__init__(server, sock, addr, *rest, **named)
@@ -131,22 +91,57 @@ class Channel(HTTPChannel):
 
     def readable(self) -> bool:
         """Whether to read. During a stream always, for that is how its client's end is seen."""
-        if self.stream is not None:
+        if self._fileno is None:
+            return False
+        if self.stream is not None or self._deaf:
             return not self.will_close
         return bool(super().readable())
+
+    def writable(self) -> bool:
+        """Whether to send."""
+        return self._fileno is not None and bool(super().writable())
 
     def received(self, data: bytes) -> bool:
         """Take bytes of the client; those sent during a stream are answered by nobody."""
         with self.requests_lock:
-            return self.stream is None and bool(super().received(data))
+            if self.stream is not None or self._deaf:
+                return False
+            before = self._stage()
+            taken = bool(super().received(data))
+            if self._stage() != before:
+                self.since = self._now()
+            self._admit_large()
+            return taken
 
     def handle_write(self) -> None:
         """Send what is unsent."""
         with self.outbuf_lock:
-            super().handle_write()
-            if self._crowded and not self.total_outbufs_len and self.stream is not None:
-                self._crowded = False
-                self.hub.wake(self.stream)
+            self._flush_exception(self._flush_some)
+            unsent = self.total_outbufs_len
+            if unsent < self.adj.outbuf_high_watermark:
+                self.outbuf_lock.notify()
+        if self.close_when_flushed and not unsent:
+            self.close_when_flushed = False
+            self._hang_up()
+        if self.will_close:
+            self.handle_close()
+        elif self._crowded and not unsent and self.stream is not None:
+            self._crowded = False
+            self.hub.wake(self.stream)
+
+    def _hang_up(self) -> None:
+        """Close; where the client may still be sending, not before it has read the answer.
+
+        Closing with bytes unread would have the kernel reset the connection, and the answer with
+        it.
+        """
+        if not self.lingers:
+            self.will_close = True
+            return
+        self._deaf = True
+        self.since = self._now()
+        with contextlib.suppress(OSError):
+            self.socket.shutdown(socket.SHUT_WR)
 
     def handle_close(self) -> None:
         """The client has gone, or is to go."""
@@ -154,6 +149,84 @@ class Channel(HTTPChannel):
             super().handle_close()
         if self.stream is not None:
             self.hub.wake(self.stream)
+
+    # --- those who are late --------------------------------------------------------------
+
+    def _stage(self) -> Stage:
+        """What the client is waited for."""
+        if self._deaf:
+            return Stage.END
+        if self.total_outbufs_len:
+            return Stage.ANSWER
+        if self.request is None:
+            return Stage.IDLE
+        return Stage.BODY if self.request.headers_finished else Stage.HEAD
+
+    def owes_request(self) -> bool:
+        """Whether nothing is being done for the client, because it has not asked in full."""
+        return not self.requests and self.stream is None and self._stage() in _OWING
+
+    def hang_up_if_late(self, now: float) -> None:
+        """Hang up on a client that has kept us waiting for too long. In the loop."""
+        if self.requests or self.stream is not None:
+            return
+        stage = self._stage()
+        if now - self.since <= self._patience(stage):
+            return
+        if stage in (Stage.HEAD, Stage.BODY) and not self.close_when_flushed:
+            self.refuse(408, f"the {stage.value} of the request did not come in time")
+        else:
+            self.handle_close()
+
+    def _patience(self, stage: Stage) -> float:
+        """How long a client may keep us waiting, in seconds."""
+        caps = self._caps
+        if stage is Stage.BODY:
+            received: int = self.request.body_bytes_received
+            return caps.body + received / caps.rate
+        if stage is Stage.ANSWER:
+            return caps.answer + (self._answered - self.total_outbufs_len) / caps.rate
+        return {Stage.END: caps.linger, Stage.HEAD: caps.head}.get(stage, caps.idle)
+
+    def wait_for_client(self) -> None:
+        """An answer is given; from now on it is the client that is waited for. In any thread."""
+        self.since = self._now()
+        self._answered = self.total_outbufs_len
+
+    def _admit_large(self) -> None:
+        """Refuse a large body where many are on their way, before it takes space."""
+        if self.close_when_flushed or not self.holds_large():
+            return
+        channels = tuple(self.server.active_channels.values())
+        if sum(channel.holds_large() for channel in channels) > self._caps.large_bodies:
+            self.refuse(503, "too many large bodies are on their way", retry_after=5)
+
+    def holds_large(self) -> bool:
+        """Whether a large body is being received, waits, or is worked on."""
+        return any(
+            max(request.content_length, request.body_bytes_received) >= self._caps.large
+            for request in (*self.requests, self.request)
+            if request is not None and request.error is None
+        )
+
+    def refuse(self, status: int, detail: str, *, retry_after: int | None = None) -> None:
+        """Answer without a worker and hang up, while no request is being answered."""
+        with self.requests_lock:
+            for request in filter(None, (*self.requests, self.request)):
+                request.close()
+            self.requests = []
+            self.request = None
+            if self.close_when_flushed:
+                return
+            self._append(_problem(status, detail, retry_after))
+            self.lingers = self.close_when_flushed = True
+            self.wait_for_client()
+
+    def write_soon(self, data: Any) -> int:
+        """Have bytes of an answer sent; in a worker, which waits while very much is unsent."""
+        if isinstance(data, bytes) and len(data) >= _WHOLE:
+            data = Piece(data)
+        return int(super().write_soon(data))
 
     # --- a stream ------------------------------------------------------------------------
 
@@ -213,3 +286,14 @@ def _keep_alive(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for option, value in _KEEPALIVE:
         sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
+def _problem(status: int, detail: str, retry_after: int | None) -> bytes:
+    """A whole answer."""
+    body = problem_body(status, detail)
+    later = "" if retry_after is None else f"Retry-After: {retry_after}\r\n"
+    head = (
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\nConnection: close\r\n"
+        f"Content-Type: {PROBLEM}\r\nContent-Length: {len(body)}\r\n{later}\r\n"
+    )
+    return head.encode("ascii") + body

@@ -17,9 +17,6 @@ import structlog
 from flow_operator.api.stream import Source
 from flow_operator.clock import Clock
 
-STREAMS = 512
-"""Streams at once. Each has a connection and a few hundred bytes, and no thread."""
-
 HEARTBEAT = 15.0
 """Seconds of silence after which a heartbeat is sent: half of what most proxies allow."""
 
@@ -81,10 +78,10 @@ class Hub:
     Args:
         pull: wakes the server's loop, so that it sends.
         clock: tells the time.
-        most: streams at once.
+        most: streams at once; each has a connection and a few hundred bytes.
     """
 
-    def __init__(self, pull: Callable[[], None], clock: Clock, most: int = STREAMS) -> None:
+    def __init__(self, pull: Callable[[], None], clock: Clock, most: int) -> None:
         self._pull = pull
         self._clock = clock
         self._most = most
@@ -120,8 +117,9 @@ class Hub:
                 self._added.append(stream)
                 self._changed.notify()
                 return stream
-        outlet.abort()
+        outlet.finish()
         self.abandon(source)
+        self._pull()
         return stream
 
     def abandon(self, source: Source) -> None:

@@ -6,26 +6,26 @@ so that they hold no thread, and can be embedded.
 
 from __future__ import annotations
 
+import resource
 import socket
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
-from waitress import wasyncore
 from waitress.adjustments import Adjustments
-from waitress.task import ThreadedTaskDispatcher
 
+from flow_operator.api.caps import Caps
 from flow_operator.api.http import MAX_BODY
 from flow_operator.api.hub import Hub
+from flow_operator.api.lanes import Lanes
 from flow_operator.api.listener import TcpListener, UnixListener
 from flow_operator.api.unix_socket import Access, bind_unix, remove_unix, unix_identity
 from flow_operator.clock import SystemClock
 from flow_operator.settings import Address
 
-THREADS = 96
-"""Three times the commands that may wait at once (32); an idle thread costs about 30 kB."""
-
-CONNECTIONS = 1000
+_SPARE = 256
+"""Descriptors that connections leave to the rest of the operator."""
 
 
 class Server:
@@ -35,6 +35,7 @@ class Server:
         app: what answers.
         address: where; it is bound when this returns.
         access: who may connect to a unix socket; by default only who the operator is.
+        caps: what one client may take; in tests, less.
 
     Raises:
         FlowError: something else stands where the unix socket is to be.
@@ -42,30 +43,23 @@ class Server:
     """
 
     def __init__(
-        self, app: Callable[..., Any], address: Address, access: Access | None = None
+        self,
+        app: Callable[..., Any],
+        address: Address,
+        access: Access | None = None,
+        caps: Caps | None = None,
     ) -> None:
-        options: dict[str, Any] = {
-            "threads": THREADS,
-            "connection_limit": CONNECTIONS,
-            "channel_timeout": 30,
-            "channel_request_lookahead": 1,
-            "cleanup_interval": 5,
-            "max_request_header_size": 32 * 1024,
-            "max_request_body_size": MAX_BODY,
-            "ident": None,
-            "asyncore_use_poll": True,
-        }
-        dispatcher = ThreadedTaskDispatcher()
-        dispatcher.set_thread_count(THREADS)
+        caps = _affordable(caps or Caps())
+        lanes = Lanes(caps, address.prefix)
         try:
-            self._server, self.address = _listen(
-                app, address, access or Access(), dispatcher, options
-            )
+            self._server, self.address = _listen(app, address, access or Access(), lanes)
         except BaseException:
-            dispatcher.shutdown(timeout=2)
+            lanes.shutdown(timeout=2)
             raise
         self._identity = unix_identity(address.unix) if address.unix is not None else None
-        self._hub = self._server.hub = Hub(self._server.pull_trigger, SystemClock())
+        clock = SystemClock()
+        self._hub = Hub(self._server.pull_trigger, clock, caps.streams)
+        self._server.hub, self._server.caps, self._server.clock = self._hub, caps, clock
         self._thread = threading.Thread(target=self._serve, name="http", daemon=True)
 
     def start(self) -> None:
@@ -84,30 +78,41 @@ class Server:
         """End all streams, and answer nothing any more."""
         self._hub.close()
         self._server.task_dispatcher.shutdown(timeout=2)
-        # In the loop's own thread: it looks at the map that this empties.
-        self._server.trigger.pull_trigger(lambda: wasyncore.close_all(self._server._map))  # noqa: SLF001
+        self._server.close_soon()
         self._thread.join(timeout=5)
         if self.address.unix is not None and self._identity is not None:
             remove_unix(self.address.unix, self._identity)
 
 
+_OPTIONS: dict[str, Any] = {
+    "channel_request_lookahead": 1,
+    "inbuf_overflow": 128 * 1024,  # of each connection in memory; the rest is in a file
+    "max_request_header_size": 32 * 1024,
+    "max_request_body_size": MAX_BODY + 1,  # from which on it is too large
+    "ident": None,
+}
+
+
 def _listen(
-    app: Callable[..., Any],
-    address: Address,
-    access: Access,
-    dispatcher: ThreadedTaskDispatcher,
-    options: dict[str, Any],
+    app: Callable[..., Any], address: Address, access: Access, lanes: Lanes
 ) -> tuple[TcpListener | UnixListener, Address]:
     """What listens, and where it really does."""
-    given: dict[str, Any] = {"map": {}, "dispatcher": dispatcher}
+    given: dict[str, Any] = {"map": {}, "dispatcher": lanes}
     if address.unix is not None:
         bound = bind_unix(address.unix, access)
-        adjustments = Adjustments(sockets=[bound], **options)
+        adj = Adjustments(sockets=[bound], **_OPTIONS)
         given.update(_sock=bound, sockinfo=(bound.family, bound.type, bound.proto, None))
-        return UnixListener(app, adj=adjustments, bind_socket=False, **given), address
-    adjustments = Adjustments(host=_one_address(address), port=address.port, **options)
-    server = TcpListener(app, adj=adjustments, sockinfo=adjustments.listen[0], **given)
+        return UnixListener(app, adj=adj, bind_socket=False, **given), address
+    adj = Adjustments(host=_one_address(address), port=address.port, **_OPTIONS)
+    server = TcpListener(app, adj=adj, sockinfo=adj.listen[0], **given)
     return server, Address(address.host, int(server.effective_port), address.prefix)
+
+
+def _affordable(caps: Caps) -> Caps:
+    """Limits that leave descriptors to others, and connections to calls beside streams."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    connections = min(caps.connections, max(most - _SPARE, most // 2))
+    return replace(caps, connections=connections, streams=min(caps.streams, connections * 2 // 3))
 
 
 def _one_address(address: Address) -> str:
