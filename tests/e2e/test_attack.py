@@ -10,10 +10,11 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
-from support import Flowd, make_document, memory_directory
+from support import Flowd, eventually, make_document, memory_directory
 
 TOKENS = {role: f"{role}-0123456789abcdef" for role in ("viewer", "operator", "admin")}
 GOOD = TOKENS["admin"].encode()
@@ -303,6 +304,36 @@ def test_random_bytes_are_refused(flowd: Flowd, harmless: set[bytes]) -> None:
             )
             sent[place : place + chance.randint(0, 2)] = wild[: chance.randint(0, 2)]
         kept_out(flowd, bytes(sent) + LAST, harmless)
+
+
+STEER = "\x1b[2J\x1b]0;owned\x07"
+"""What clears a terminal and renames its window."""
+
+
+def test_nothing_that_is_sent_steers_a_terminal(flowd: Flowd) -> None:
+    """Names, messages and headers with control characters, refused or not, are logged escaped."""
+    client = flowd.client
+    for header in (b"Authorization: Bearer " + STEER.encode(), b"Origin: " + STEER.encode()):
+        exchange(flowd, request(b"GET", b"/flows/" + STEER.encode(), header))
+    client.get("/flows/" + quote(STEER))
+    client.post("/flows", json=[{"flow_id": STEER}, {STEER: STEER}])
+    step = {"name": "s0", "command": [STEER, f"{STEER}.sh"], "workingDir": f"/tmp/{STEER}"}
+    flowd.create(make_document("steers", step))
+    (flowd.manifests / f"{STEER[:4]}.yaml").write_text(f"{STEER}: 1")
+    try:
+        flowd.await_status("steers", "backoff")
+        eventually(lambda: _assert(client.get("/manifests").json()["files"]))
+        assert "steers" in flowd.log.read_text()
+        assert not set("\x1b\x07") & set(flowd.log.read_text())
+        assert not set(b"\x1b\x07") & set(client.get("/flows/status/steers").content)
+    finally:
+        (flowd.manifests / f"{STEER[:4]}.yaml").unlink()
+        client.delete("/flows/steers?type=1")
+        flowd.await_gone("steers")
+
+
+def _assert(condition: object) -> None:
+    assert condition
 
 
 def test_refusals_fill_no_log(flowd: Flowd) -> None:
