@@ -33,7 +33,8 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
     ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8710/livez', timeout=2)"]
 
 # --insecure: within the container the port must be open to all addresses, or it could not be
-# published, and there are no tokens yet. Who reaches it is decided where it is published: give
-# -p a loopback address, as above. Whoever reaches it can run commands in this container.
+# published. Who reaches it is decided where it is published: give -p a loopback address, as above.
+# Whoever reaches it can run commands in this container, unless a secret is mounted that names who
+# may: -e FLOWD_TOKENS=/run/secrets/tokens.yaml (see docs/security.md).
 ENTRYPOINT ["flowd", "--data", "/data", "--manifests", "/manifests", \
     "--listen", "0.0.0.0:8710", "--insecure"]

@@ -11,6 +11,7 @@ import queue
 import re
 import signal
 import socket
+import stat
 import sys
 import threading
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -52,6 +53,7 @@ class Operator:
     """Everything of one operator; started once, stopped once.
 
     Raises:
+        InvalidError: the tokens or the data directory cannot be trusted.
         LockedError: another operator has the data directory.
         FlowError: the data directory or the shim cannot be used; the message says why.
         OSError: the address cannot be bound.
@@ -62,6 +64,11 @@ class Operator:
         # Before anything is begun: who may call must be known.
         tokens = Tokens(settings.tokens, clock) if settings.tokens else None
         layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if layout.root.stat().st_mode & stat.S_IWOTH:
+            raise InvalidError(
+                f"the data directory {layout.root} may be written by everybody, who could have "
+                "anything run by it: chmod o-w, or name another one with --data"
+            )
         self._lock = DataLock(layout.lock)
         self._interrupt = threading.Event()
         self._store = Store(layout, clock, AuditLimits(settings.audit_size, settings.audit_files))

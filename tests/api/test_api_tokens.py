@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import subprocess
 import sys
@@ -247,6 +248,23 @@ def test_a_token_is_found_by_itself_only(tokens: Tokens) -> None:
     assert found.name == "alice.b_c-1"
     for wrong in ("", OTHER[:-1], f"{OTHER}x", OTHER.upper(), DIGEST, "ci"):
         assert tokens.find(wrong) is None
+
+
+@pytest.mark.parametrize("token", [TOKEN, OTHER, "nobodys-0123456789abcdef", ""])
+def test_finding_takes_as_long_whatever_is_found(
+    tokens: Tokens, monkeypatch: pytest.MonkeyPatch, token: str
+) -> None:
+    """Each token is compared, by what takes as long for any two digests."""
+    compared = []
+    real = hmac.compare_digest
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return real(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    tokens.find(token)
+    assert compared == [(32, 32)] * 2
 
 
 def test_a_new_file_counts_from_the_next_request_on(tokens: Tokens, path: Path) -> None:

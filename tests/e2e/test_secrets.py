@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 from support import Flowd, eventually, make_document, processes_of
@@ -45,6 +47,19 @@ def test_a_secret_is_in_the_steps_environment_and_nowhere_else(flowd: Flowd, roo
     for pid in (flowd.pid, flowd.shim_pid()):
         assert CANARY not in Path(f"/proc/{pid}/environ").read_text()
     assert os.stat(flowd.data).st_mode & 0o077 == 0
+
+
+def test_a_data_directory_that_everybody_may_write_is_refused(root: Path) -> None:
+    """What stands in it is run."""
+    (root / "data").mkdir()
+    (root / "data").chmod(0o777)
+    command = [sys.executable, "-m", "flow_operator.flowd", "--data", str(root / "data")]
+    done = subprocess.run(
+        [*command, "--listen", "127.0.0.1:0"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "chmod o-w" in done.stderr
+    assert list((root / "data").iterdir()) == []
 
 
 def _assert(condition: bool) -> None:
