@@ -38,7 +38,7 @@ from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import DEFAULT_URL, Address, Layout, Settings
 from flow_operator.sources import FolderSource
-from flow_operator.store import AuditLimits, DataLock, Desired, Memories, Store
+from flow_operator.store import AuditLimits, DataLock, Desired, EventFile, Memories, Store
 from flow_operator.workqueue import WorkQueue
 
 log = structlog.get_logger("flowd")
@@ -75,7 +75,8 @@ class Operator:
         self._store.recover()
         memories = Memories(layout)
         memories.recover()
-        board = Board(clock)
+        self._board = board = Board(clock, EventFile(layout.events, clock))
+        board.recover({*self._store.records(), *self._store.corrupt, *memories.flow_ids()})
         work = WorkQueue(clock)
         self._logs = Keeper(
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
@@ -234,6 +235,7 @@ class Operator:
         for runner in self._runners.values():
             runner.close(final=idle)
         self._logs.close()
+        self._board.close()
         self._store.close()
         self._lock.release()
 

@@ -32,6 +32,7 @@ from flow_operator.plan import (
     Want,
     foresee,
     launch_failed,
+    over,
     plan,
     report,
     start_failed,
@@ -315,12 +316,19 @@ class Reconciler:
         now = (self._clock.monotonic(), self._clock.wall())
         status = report(flow_id, want, self._see(flow_id), memory, previous, source, now)
         for note in transitions(previous, status):
-            self._note(flow_id, note, bound)
+            if previous is not None or not self._told_before(flow_id, note):
+                self._note(flow_id, note, bound)
         self._board.publish(status)
+
+    def _told_before(self, flow_id: str, note: Note) -> bool:
+        """Whether an earlier operator has told that it is so, and nobody that it is over."""
+        last = self._board.last_event(flow_id, note.reason, over(note.reason))
+        return last is not None and last.reason == note.reason
 
     def _tell_corrupt(self, flow_id: str) -> None:
         message = self._store.corrupt[flow_id]
-        if self._board.get(flow_id) is None:
+        last = self._board.last_event(flow_id, "StoreError")
+        if self._board.get(flow_id) is None and (last is None or last.message != message):
             self._board.record(flow_id, "StoreError", message, warning=True)
         self._board.publish(unknown_status(flow_id, message))
 

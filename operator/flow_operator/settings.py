@@ -18,17 +18,18 @@ DEFAULT_URL = "http://127.0.0.1:8710"
 class Layout:
     """The data directory.
 
-    ============== =======================================================
-    ``flows/``     desired state, one YAML document per flow
-    ``history/``   what flows were before, one file per flow
-    ``runs/``      launch intents and what backoff needs, one file per flow
-    ``logs/``      what steps print: ``FLOW/REPLICA/STEP.log``
-    ``work/``      one directory per flow for its own use (``FLOW_DATA``)
-    ``audit.log``  who has written what, one line for each change of a flow
-    ``reserve``    space that is given back to stop flows on a full disk
-    ``lock``       held by the operator; names its holder
-    ``format``     the version of this layout
-    ============== =======================================================
+    ================ =======================================================
+    ``flows/``       desired state, one YAML document per flow
+    ``history/``     what flows were before, one file per flow
+    ``runs/``        launch intents and what backoff needs, one file per flow
+    ``logs/``        what steps print: ``FLOW/REPLICA/STEP.log``
+    ``work/``        one directory per flow for its own use (``FLOW_DATA``)
+    ``audit.log``    who has written what, one line for each change of a flow
+    ``events.jsonl`` what has happened lately, one line for each event
+    ``reserve``      space that is given back to stop flows on a full disk
+    ``lock``         held by the operator; names its holder
+    ``format``       the version of this layout
+    ================ =======================================================
     """
 
     root: Path
@@ -57,6 +58,11 @@ class Layout:
     def audit(self) -> Path:
         """The audit log."""
         return self.root / "audit.log"
+
+    @property
+    def events(self) -> Path:
+        """The last events."""
+        return self.root / "events.jsonl"
 
     @property
     def reserve(self) -> Path:

@@ -114,6 +114,13 @@ def test_a_flow_that_cannot_be_read_says_so_and_the_rest_runs(left: Flowd) -> No
     assert (left.data / "flows" / "b.corrupt").read_bytes() == b"kind: Fl\x00\xff"
     for name in ("a", "c"):
         left.await_status(name, "running")
+    for _ in range(2):
+        left.kill()
+        left.start()
+        left.await_status("b", "unknown")
+    events = left.client.get("/flows/b/events").json()["events"]
+    told = [e["message"] for e in events if e["reason"] == "StoreError" and e["count"] == 1]
+    assert len(told) == 2, events  # When it was found, and that it still lies there.
     assert left.pids("a") + left.pids("c") == [pids[0], pids[2]]
     assert alive(pids[1])
     assert left.command("pause", "a") == {"a": "paused"}

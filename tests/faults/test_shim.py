@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -166,9 +167,13 @@ def _unheld(flowd: Flowd) -> dict[str, str]:
     return told
 
 
+def _events(flowd: Flowd) -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = flowd.client.get("/flows/piped/events").json()["events"]
+    return told
+
+
 def _reasons(flowd: Flowd) -> list[str]:
-    events = flowd.client.get("/flows/piped/events").json()["events"]
-    return [event["reason"] for event in events]
+    return [event["reason"] for event in _events(flowd)]
 
 
 def _lose_a_pipe(flowd: Flowd) -> list[int]:
@@ -220,6 +225,8 @@ def test_an_upgraded_shim_still_tells_of_a_pipe_that_nobody_holds(
     assert str(other_version) in Path(f"/proc/{new.shim_pid()}/cmdline").read_text()
     eventually(lambda: _assert(_unheld(new)["status"] == "True"))
     assert new.pids("piped") == pids
+    [event] = [e for e in _events(new) if e["reason"] == "PipeUnheld"]
+    assert event["count"] == 1  # It was told by the operator before.
 
 
 def test_a_pipe_of_a_steps_own_is_not_taken_for_ours(flowd: Flowd) -> None:

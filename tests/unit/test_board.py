@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from flow_operator.board import EVENTS_PER_FLOW, Board
+from flow_operator.board.book import EventBook, event_of
 from flow_operator.model.status import FlowStatus
 from flow_operator.reconciler import unknown_status
 from support import FakeClock
@@ -116,6 +117,57 @@ def test_events_that_repeat_count_up(board, clock):
     assert (first.count, first.type, first.reason) == (3, "Warning", "BackOff")
     assert first.first_at < first.at
     assert (second.count, second.type, second.first_at) == (1, "Normal", second.at)
+
+
+def test_an_event_counts_up_one_that_is_not_the_last(board, clock):
+    """As long as the flow has it; it is the newest then, and keeps its first time."""
+    for reason, message in (("Exited", "code 1"), ("BackOff", "1s"), ("Exited", "code 1")):
+        board.record("a", reason, message)
+        clock.advance(1)
+    backoff, exited = board.events(["a"])
+    assert (backoff.reason, exited.reason, exited.count) == ("BackOff", "Exited", 2)
+    assert exited.first_at < backoff.at < exited.at
+
+
+@pytest.mark.parametrize(
+    ("flow_id", "reason", "message", "warning"),
+    [("b", "R", "m", True), ("a", "S", "m", True), ("a", "R", "n", True), ("a", "R", "m", False)],
+)
+def test_events_that_differ_are_told_apart(board, flow_id, reason, message, warning):
+    """By flow, reason, message or type."""
+    board.record("a", "R", "m", warning=True)
+    board.record(flow_id, reason, message, warning=warning)
+    assert [event.count for event in board.events()] == [1, 1]
+
+
+def test_the_oldest_events_of_all_flows_are_dropped():
+    """However many flows there are, and in which of them something happens."""
+    book = EventBook(per_flow=3, overall=5)
+    for number in range(50):
+        flow_id, message = "abcdefg"[number * 3 % 7], f"{number % 5}"
+        book.add(event_of(flow_id, "R", message, f"{number}", warning=False))
+        every = book.all()
+        assert [event.at for event in every] == sorted((e.at for e in every), key=int)
+        assert every[-1].at == f"{number}"
+        assert len(every) <= 5
+        assert all(len(book.of([flow_id])) <= 3 for flow_id in "abcdefg")
+        assert book.of("abcdefg") == every
+        assert book.flow_ids() == {event.flow_id for event in every}
+    assert len(book.all()) == 5
+    assert book.drop(every[0].flow_id)
+    assert not book.drop(every[0].flow_id)
+    assert every[0].flow_id not in book.flow_ids()
+
+
+def test_the_newest_event_of_some_reasons_is_found(board):
+    """None if there is none."""
+    for reason in ("Silent", "NotSilent", "Drained"):
+        board.record("a", reason, "m")
+    board.record("b", "Silent", "m")
+    found = board.last_event("a", "Silent", "NotSilent")
+    assert (found.flow_id, found.reason) == ("a", "NotSilent")
+    assert board.last_event("a", "Lost") is None
+    assert board.last_event("c", "Silent") is None
 
 
 def test_the_oldest_events_are_dropped(board):

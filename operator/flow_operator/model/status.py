@@ -16,6 +16,7 @@ from typing import Literal
 from msgspec import Struct
 
 from flow_operator.model.flow import ProbeKind
+from flow_operator.structs import prepared
 
 Phase = Literal[
     "pending",
@@ -188,13 +189,14 @@ class FlowStatus(StatusPart, frozen=True):
         return current and reconciling is not None and reconciling.status == "False"
 
 
-class Event(StatusPart, frozen=True):
-    """Something that happened to a flow.
+@prepared
+class Event(StatusPart, frozen=True, gc=False):
+    """Something that happened to a flow; type, reason and message tell it from its others.
 
     Attributes:
         at: RFC 3339; when it last happened.
         first_at: RFC 3339; when it first happened.
-        count: how often in a row.
+        count: how often.
     """
 
     flow_id: str

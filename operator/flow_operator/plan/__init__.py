@@ -21,7 +21,7 @@ from flow_operator.plan.actions import (
 )
 from flow_operator.plan.decide import KILL_GRACE, plan
 from flow_operator.plan.foresee import foresee
-from flow_operator.plan.gauged import transitions
+from flow_operator.plan.gauged import over, transitions
 from flow_operator.plan.report import report
 from flow_operator.plan.trouble import launch_failed, start_failed
 
@@ -42,6 +42,7 @@ __all__ = [
     "Want",
     "foresee",
     "launch_failed",
+    "over",
     "plan",
     "report",
     "start_failed",

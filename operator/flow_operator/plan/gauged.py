@@ -68,7 +68,7 @@ def _named(run: RunMemory, index: int) -> str:
 
 def _finding(kind: str, reason: str, messages: Iterable[str]) -> Finding:
     listed = sorted(messages)
-    return Finding(kind, bool(listed), reason if listed else f"Not{kind}", "; ".join(listed))
+    return Finding(kind, bool(listed), reason if listed else over(kind), "; ".join(listed))
 
 
 _OVER = {
@@ -79,15 +79,20 @@ _OVER = {
 """By kind of condition: what is said once it no longer holds."""
 
 
+def over(kind: str) -> str:
+    """The reason of the event that tells that a condition no longer holds."""
+    return f"Not{kind}"
+
+
 def transitions(before: FlowStatus | None, after: FlowStatus) -> tuple[Note, ...]:
     """Events for those of these conditions that have begun or ceased to hold."""
     notes: list[Note] = []
-    for kind, over in _OVER.items():
+    for kind, message in _OVER.items():
         now, earlier = after.condition(kind), before.condition(kind) if before else None
         held = earlier is not None and earlier.status == "True"
         holds = now is not None and now.status == "True"
         if now is not None and holds and not held:
             notes.append(Note(kind, now.message, warning=True))
         elif held and not holds:
-            notes.append(Note(f"Not{kind}", over))
+            notes.append(Note(over(kind), message))
     return tuple(notes)

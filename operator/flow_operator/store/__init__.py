@@ -6,6 +6,7 @@ acknowledged survives a power cut; what was not is there whole or not at all.
 
 from flow_operator.store.audit import AuditLimits
 from flow_operator.store.desired import Desired, Edit, Foresee
+from flow_operator.store.events import EventFile
 from flow_operator.store.files import write_durably
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
@@ -18,6 +19,7 @@ __all__ = [
     "DataLock",
     "Desired",
     "Edit",
+    "EventFile",
     "Foresee",
     "Memories",
     "Origin",

@@ -1,0 +1,169 @@
+"""Statuses and events in one place, and who hears of them."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import Protocol
+
+from flow_operator.board.book import EventBook, event_of
+from flow_operator.clock import Clock, rfc3339
+from flow_operator.model.status import Event, FlowStatus
+
+Listener = Callable[[str], None]
+
+Events = Callable[[], Iterable[Event]]
+
+
+class EventKeeper(Protocol):
+    """Keeps events for the next operator, as well as it can: nothing here fails or waits for it.
+
+    Its methods are called by one thread at a time, in the order in which things happened.
+    """
+
+    def recover(self) -> Iterable[Event]:
+        """What was kept, in its order; a later event stands for an earlier one that says the same.
+
+        Called once, before anything else.
+        """
+
+    def keep(self, event: Event, living: Events) -> None:
+        """Keep an event; ``living`` gives all that have to be kept, this one included."""
+
+    def drop(self, flow_id: str, living: Events) -> None:
+        """Forget the events of a flow."""
+
+    def close(self, living: Events) -> None:
+        """No more events come."""
+
+
+class Board:
+    """Statuses and events by flow id.
+
+    One writer per flow (the worker that holds its key), any number of readers.
+
+    Args:
+        clock: tells when events happened.
+        keeper: keeps events over a restart; nobody does if it is left out.
+
+    Attributes:
+        version: grows with each change of any status.
+    """
+
+    def __init__(self, clock: Clock, keeper: EventKeeper | None = None) -> None:
+        self._clock = clock
+        self._keeper = keeper
+        self._statuses: dict[str, FlowStatus] = {}
+        self._source_errors: dict[str, str] = {}
+        self._book = EventBook()
+        self._recording = threading.Lock()
+        """Held while events change: what is kept of them is kept in their order, but no reader of
+        the board waits for a disk."""
+        self._changed = threading.Condition()
+        self._listeners: list[Listener] = []
+        self._source_listeners: list[Listener] = []
+        self.version = 0
+
+    def recover(self, known: Container[str]) -> None:
+        """Take up the events that an earlier operator has kept, of those flows that still exist."""
+        if self._keeper is None:
+            return
+        with self._recording:
+            for event in self._keeper.recover():
+                self._book.restore(event)
+            for flow_id in [f for f in self._book.flow_ids() if f not in known]:
+                self._forget(flow_id)
+
+    def close(self) -> None:
+        """Let go of where events are kept."""
+        if self._keeper is not None:
+            with self._recording:
+                self._keeper.close(self._book.all)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Have a listener called with the id of each flow whose status has changed."""
+        self._listeners.append(listener)
+
+    def subscribe_sources(self, listener: Listener) -> None:
+        """Have a listener called with the id of each flow whose source error has changed."""
+        self._source_listeners.append(listener)
+
+    def get(self, flow_id: str) -> FlowStatus | None:
+        """The present status of a flow."""
+        return self._statuses.get(flow_id)
+
+    def all(self) -> Mapping[str, FlowStatus]:
+        """All statuses as they stand now."""
+        return dict(self._statuses)
+
+    def publish(self, status: FlowStatus) -> None:
+        """Tell a status."""
+        if self._statuses.get(status.flow_id) == status:
+            return
+        with self._changed:
+            self._statuses[status.flow_id] = status
+            self.version += 1
+            self._changed.notify_all()
+        for listener in self._listeners:
+            listener(status.flow_id)
+
+    def remove(self, flow_id: str) -> None:
+        """A flow is gone for good."""
+        with self._recording:
+            with self._changed:
+                gone = self._statuses.pop(flow_id, None)
+                self.version += 1
+                self._changed.notify_all()
+            self._forget(flow_id)
+        if gone is not None:
+            for listener in self._listeners:
+                listener(flow_id)
+
+    def _forget(self, flow_id: str) -> None:
+        with self._changed:
+            had = self._book.drop(flow_id)
+        if had and self._keeper is not None:
+            self._keeper.drop(flow_id, self._book.all)
+
+    def set_source_error(self, flow_id: str, error: str | None) -> None:
+        """Tell what is wrong with the file that owns a flow; None takes it back."""
+        with self._changed:
+            if self._source_errors.get(flow_id) == error:
+                return
+            if error is None:
+                del self._source_errors[flow_id]
+            else:
+                self._source_errors[flow_id] = error
+        for listener in self._source_listeners:
+            listener(flow_id)
+
+    def source_error(self, flow_id: str) -> str | None:
+        """What is wrong with the file that owns a flow."""
+        return self._source_errors.get(flow_id)
+
+    def wait(self, reached: Callable[[], bool], timeout: float) -> bool:
+        """Wait until a predicate over the board holds, at most ``timeout`` seconds."""
+        with self._changed:
+            return self._changed.wait_for(reached, timeout)
+
+    def record(self, flow_id: str, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell an event; one that says the same as another that is kept counts that one up."""
+        at = rfc3339(self._clock.wall())
+        with self._recording:
+            with self._changed:
+                event = self._book.add(event_of(flow_id, reason, message, at, warning=warning))
+            if self._keeper is not None:
+                self._keeper.keep(event, self._book.all)
+
+    def events(self, flow_ids: Iterable[str] | None = None) -> list[Event]:
+        """Events by when they last happened, oldest first, whatever the wall clock said.
+
+        Of all flows if none are named.
+        """
+        with self._changed:
+            return self._book.all() if flow_ids is None else self._book.of(flow_ids)
+
+    def last_event(self, flow_id: str, *reasons: str) -> Event | None:
+        """The newest event of a flow that has one of these reasons."""
+        with self._changed:
+            return self._book.last_of(flow_id, reasons)
