@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import queue
 import socket
 import threading
@@ -20,6 +21,7 @@ class Tape:
     def __init__(self, period: float | None = None, heartbeat: bytes = b"") -> None:
         self.period = period
         self.heartbeat = heartbeat
+        self.ends_at = math.inf
         self.looks = 0
         self.closed = 0
         self._pieces: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()

@@ -110,6 +110,18 @@ def test_periods_of_all_streams_end_together(world: Any) -> None:
     assert (one.looks, two.looks) == (2, 2)
 
 
+@pytest.mark.parametrize("period", [None, 0.2])
+def test_a_stream_that_has_a_time_is_looked_at_then(world: Any, period: float | None) -> None:
+    """Once: what has not ended by then is left to its period and to pokes."""
+    tape = Tape(period)
+    tape.ends_at = world.clock.now + 0.05
+    world.add(tape)
+    assert world.due() == pytest.approx(0.05)
+    world.later(0.05)
+    assert tape.looks == 2
+    assert world.due() > 0.05
+
+
 def test_all_that_is_new_is_taken_at_once(world: Any) -> None:
     """One piece a round, so that no stream waits for the whole of another."""
     tape = Tape()

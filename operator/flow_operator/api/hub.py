@@ -64,12 +64,14 @@ class Stream:
         self.beat_at = now + HEARTBEAT if self.source.heartbeat else math.inf
 
     def rest(self, now: float) -> None:
-        """Nothing is new: look again when the period is over.
+        """Nothing is new: look again when the period is over, or the time of the source.
 
         All streams of one period are looked at together, whenever they were begun.
         """
         period = self.source.period
         self.look_at = math.inf if period is None else (now // period + 1) * period
+        if self.source.ends_at > now:
+            self.look_at = min(self.look_at, self.source.ends_at)
 
 
 class Hub:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import heapq
+import math
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -185,6 +186,7 @@ class _Followed:
     """What is printed from now on, as a body without an end."""
 
     period = _POLL
+    ends_at = math.inf
     heartbeat = b""
 
     def __init__(self, logs: list[_Log], closing: threading.Event) -> None:

@@ -40,6 +40,10 @@ class Source(Protocol):
         """Seconds between two looks; None: looked at when the server is poked, and only then."""
 
     @property
+    def ends_at(self) -> float:
+        """When to look in any case, since it will have ended (monotonic seconds); inf for never."""
+
+    @property
     def heartbeat(self) -> bytes:
         """Sent after 15 s without anything, so that both ends see each other; empty for none."""
 
