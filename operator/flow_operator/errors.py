@@ -5,6 +5,7 @@
     FlowError
     ├── InvalidError          the input is wrong; carries every Fault with its place
     ├── NotFoundError         no such flow
+    ├── GoneError             what was asked for is not kept any more
     ├── ConflictError         the change clashes with what stands
     │   └── PreconditionError the resourceVersion has moved on
     ├── StorageError          the store could not make a write durable; nothing was changed
@@ -103,6 +104,10 @@ class NotFoundError(FlowError):
         super().__init__(
             f"There is no flow '{clipped(flow_id)}'. GET /flows lists those that exist."
         )
+
+
+class GoneError(FlowError):
+    """What was asked for is not kept any more."""
 
 
 class ConflictError(FlowError):

@@ -139,6 +139,7 @@ class Operator:
         )
         access = Access(settings.socket_mode, settings.socket_group)
         self._server = Server(create_app(self._services), settings.address, access)
+        board.subscribe_changes(self._server.poke)
         self._settings = settings
 
     @property

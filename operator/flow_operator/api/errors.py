@@ -17,6 +17,7 @@ from flow_operator.errors import (
     Fault,
     FaultView,
     FlowError,
+    GoneError,
     InvalidError,
     NotFoundError,
     PreconditionError,
@@ -31,6 +32,7 @@ log = structlog.get_logger("api")
 _STATUSES: tuple[tuple[type[Exception], int], ...] = (
     (InvalidError, 400),
     (NotFoundError, 404),
+    (GoneError, 410),
     (PreconditionError, 412),
     (ConflictError, 409),
     (StorageFullError, 507),

@@ -10,8 +10,18 @@ from bottle import Bottle, HTTPResponse
 from flow_operator.api.errors import problem
 from flow_operator.api.http import etag_of, tagged_response
 from flow_operator.api.lists import PAGES, page, selected_fields, selected_labels
-from flow_operator.api.operation import Example, Operation
+from flow_operator.api.operation import JSON, Example, Operation
 from flow_operator.api.statuses import Statuses, status_of
+from flow_operator.api.watching import (
+    STREAMED,
+    VERSION,
+    WATCHING,
+    Matches,
+    Message,
+    statuses_watched,
+    version_of,
+    watched_instead,
+)
 from flow_operator.errors import NotFoundError
 from flow_operator.model.status import FlowStatus
 
@@ -43,24 +53,31 @@ LIST = Operation(
     "stop. Figures of steps are at most two seconds old.",
     tag="Status",
     answers=(dict[str, FlowStatus],),
-    query=PAGES,
-    headers=("ETag", "Link"),
-    asks=("If-None-Match",),
+    media=(JSON, *STREAMED),
+    streams=Message,
+    query=(*PAGES, *WATCHING),
+    headers=("ETag", "Link", VERSION),
+    asks=("If-None-Match", "Last-Event-ID"),
+    problems=(410, 503),
     example=Example(answer={"orders": _EXAMPLE}),
 )
 READ = Operation(
     summary="The status of a flow",
     tag="Status",
     answers=(FlowStatus,),
-    headers=("ETag",),
-    asks=("If-None-Match",),
-    problems=(404,),
+    media=(JSON, *STREAMED),
+    streams=Message,
+    query=WATCHING,
+    headers=("ETag", VERSION),
+    asks=("If-None-Match", "Last-Event-ID"),
+    problems=(404, 410, 503),
     example=Example(answer=_EXAMPLE),
 )
 
 
 def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
     """Add this resource's routes."""
+    watched = statuses_watched(services.board, services.figures)
 
     @app.route("/flows/status", method=["POST", "PUT", "DELETE", "PATCH", "ANY"])
     def only_get() -> HTTPResponse:
@@ -68,24 +85,38 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
 
     @app.get("/flows/status", operation=LIST)
     def list_statuses() -> HTTPResponse:
-        labels, fields = selected_labels(), selected_fields()
+        matches = _selected()
+        stream = watched_instead(services, lambda: watched(None, matches))
+        if stream is not None:
+            return stream
+        version = version_of(services.board, services.board.changes.revision)
         snapshot = statuses.now()
-        found = [
-            entry
-            for entry in snapshot.told
-            if (labels is None or labels.labels(entry.status.labels))
-            and (fields is None or fields.fields(entry.status))
-        ]
+        found = [entry for entry in snapshot.told if matches is None or matches(entry.status)]
         part, link = page(found, lambda entry: entry.status.flow_id)
         if len(part) == len(snapshot.told):
-            return tagged_response(snapshot.whole(), snapshot.etag)
+            return tagged_response(snapshot.whole(), snapshot.etag, Resource_Version=version)
         body = b"{%b}" % b",".join([entry.keyed for entry in part])
-        return tagged_response(body, etag_of(body), **link)
+        return tagged_response(body, etag_of(body), **link, Resource_Version=version)
 
     @app.get("/flows/status/<flow_id>", operation=READ)
     def get_status(flow_id: str) -> HTTPResponse:
+        version = version_of(services.board, services.board.changes.revision)
         status = status_of(services, flow_id)
         if status is None:
             raise NotFoundError(flow_id)
+        stream = watched_instead(services, lambda: watched(flow_id, None))
+        if stream is not None:
+            return stream
         body = msgspec.json.encode(services.figures.added([status])[0])
-        return tagged_response(body, etag_of(body))
+        return tagged_response(body, etag_of(body), Resource_Version=version)
+
+
+def _selected() -> Matches | None:
+    """Whether a status is asked for; None if all are."""
+    labels, fields = selected_labels(), selected_fields()
+    if labels is None and fields is None:
+        return None
+    return lambda status: (
+        (labels is None or labels.labels(status.labels))
+        and (fields is None or fields.fields(status))
+    )

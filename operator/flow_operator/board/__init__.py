@@ -2,5 +2,6 @@
 
 from flow_operator.board.board import Board, EventKeeper
 from flow_operator.board.book import EVENTS, EVENTS_PER_FLOW
+from flow_operator.board.changes import CHANGES, Change, Changes
 
-__all__ = ["EVENTS", "EVENTS_PER_FLOW", "Board", "EventKeeper"]
+__all__ = ["CHANGES", "EVENTS", "EVENTS_PER_FLOW", "Board", "Change", "Changes", "EventKeeper"]

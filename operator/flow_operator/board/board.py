@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Protocol
 
 from flow_operator.board.book import EventBook, event_of
+from flow_operator.board.changes import Changes
 from flow_operator.clock import Clock, rfc3339
 from flow_operator.model.status import Event, FlowStatus
 
@@ -48,6 +50,8 @@ class Board:
 
     Attributes:
         version: grows with each change of any status.
+        changes: the last changes of statuses and events, in the order in which they became so.
+        epoch: tells the revisions of this board from those of an earlier operator.
     """
 
     def __init__(self, clock: Clock, keeper: EventKeeper | None = None) -> None:
@@ -61,8 +65,11 @@ class Board:
         the board waits for a disk."""
         self._changed = threading.Condition()
         self._listeners: list[Listener] = []
+        self._watchers: list[Callable[[], None]] = []
         self._source_listeners: list[Listener] = []
         self.version = 0
+        self.changes = Changes()
+        self.epoch = secrets.token_hex(4)
 
     def recover(self, known: Container[str]) -> None:
         """Take up the events that an earlier operator has kept, of those flows that still exist."""
@@ -72,7 +79,8 @@ class Board:
             for event in self._keeper.recover():
                 self._book.restore(event)
             for flow_id in [f for f in self._book.flow_ids() if f not in known]:
-                self._forget(flow_id)
+                self._book.drop(flow_id)
+                self._keeper.drop(flow_id, self._book.all)
 
     def close(self) -> None:
         """Let go of where events are kept."""
@@ -83,6 +91,10 @@ class Board:
     def subscribe(self, listener: Listener) -> None:
         """Have a listener called with the id of each flow whose status has changed."""
         self._listeners.append(listener)
+
+    def subscribe_changes(self, watcher: Callable[[], None]) -> None:
+        """Have it called after each change of a status or an event, from any thread."""
+        self._watchers.append(watcher)
 
     def subscribe_sources(self, listener: Listener) -> None:
         """Have a listener called with the id of each flow whose source error has changed."""
@@ -96,16 +108,28 @@ class Board:
         """All statuses as they stand now."""
         return dict(self._statuses)
 
+    def statuses_at(self) -> tuple[int, list[FlowStatus]]:
+        """The present revision, and all statuses as they are at it."""
+        with self._changed:
+            return self.changes.revision, list(self._statuses.values())
+
     def publish(self, status: FlowStatus) -> None:
         """Tell a status."""
-        if self._statuses.get(status.flow_id) == status:
+        before = self._statuses.get(status.flow_id)
+        if before == status:
             return
         with self._changed:
             self._statuses[status.flow_id] = status
             self.version += 1
+            self.changes.add(status.flow_id, before, status)
             self._changed.notify_all()
         for listener in self._listeners:
             listener(status.flow_id)
+        self._poke()
+
+    def _poke(self) -> None:
+        for watcher in self._watchers:
+            watcher()
 
     def remove(self, flow_id: str) -> None:
         """A flow is gone for good."""
@@ -113,17 +137,16 @@ class Board:
             with self._changed:
                 gone = self._statuses.pop(flow_id, None)
                 self.version += 1
+                had_events = self._book.drop(flow_id)
+                if gone or had_events:
+                    self.changes.add(flow_id, before=gone)
                 self._changed.notify_all()
-            self._forget(flow_id)
+            if had_events and self._keeper is not None:
+                self._keeper.drop(flow_id, self._book.all)
         if gone is not None:
             for listener in self._listeners:
                 listener(flow_id)
-
-    def _forget(self, flow_id: str) -> None:
-        with self._changed:
-            had = self._book.drop(flow_id)
-        if had and self._keeper is not None:
-            self._keeper.drop(flow_id, self._book.all)
+        self._poke()
 
     def set_source_error(self, flow_id: str, error: str | None) -> None:
         """Tell what is wrong with the file that owns a flow; None takes it back."""
@@ -152,16 +175,23 @@ class Board:
         with self._recording:
             with self._changed:
                 event = self._book.add(event_of(flow_id, reason, message, at, warning=warning))
+                self.changes.add(flow_id, event=event)
             if self._keeper is not None:
                 self._keeper.keep(event, self._book.all)
+        self._poke()
 
     def events(self, flow_ids: Iterable[str] | None = None) -> list[Event]:
         """Events by when they last happened, oldest first, whatever the wall clock said.
 
         Of all flows if none are named.
         """
+        return self.events_at(flow_ids)[1]
+
+    def events_at(self, flow_ids: Iterable[str] | None = None) -> tuple[int, list[Event]]:
+        """The present revision, and the events as they are at it."""
         with self._changed:
-            return self._book.all() if flow_ids is None else self._book.of(flow_ids)
+            found = self._book.all() if flow_ids is None else self._book.of(flow_ids)
+            return self.changes.revision, found
 
     def last_event(self, flow_id: str, *reasons: str) -> Event | None:
         """The newest event of a flow that has one of these reasons."""
