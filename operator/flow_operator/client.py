@@ -13,14 +13,16 @@ operator's fields reach the caller; the shapes are those of the REST API's docum
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
-from flow_operator.errors import Fault, FlowError, InvalidError
+from flow_operator.errors import Fault, FlowError, GoneError, InvalidError
 from flow_operator.model.flow import NAME_PATTERN, RESERVED_NAMES
 from flow_operator.settings import DEFAULT_URL
+from flow_operator.watches import Change, Follower, event_key, status_key
 
 if TYPE_CHECKING:
     # Where it is used it is imported: that takes longer than all else that flowctl does.
@@ -32,6 +34,11 @@ JsonObject = dict[str, Any]
 """One decoded JSON object."""
 
 NOT_FOUND = 404
+GONE = 410
+UNAVAILABLE = 503
+
+_SILENCE = 45.0
+"""Seconds after which a watch is taken for lost: it has a bookmark every 15."""
 
 _T = TypeVar("_T")
 _OK = 200
@@ -362,14 +369,88 @@ class FlowClient:
                 raise _problem(response)
             yield from response.iter_bytes()
 
-    def events(self, flow_id: str) -> list[JsonObject]:
-        """What happened to a flow: ``{"at", "type", "reason", "message", "count"}`` each.
+    def events(self, flow_id: str | None = None) -> list[JsonObject]:
+        """What happened to a flow, or to all, oldest first.
+
+        ``{"flow_id", "at", "firstAt", "type", "reason", "message", "count"}`` each.
 
         Raises:
             ApiError: 404, there is no flow of that id.
         """
-        answer = _expect(self._call("GET", f"{_path(flow_id)}/events"), dict)
+        answer = _expect(self._call("GET", _events_path(flow_id)), dict)
         return _expect(answer.get("events"), list)
+
+    # --- watches -----------------------------------------------------------------------------
+
+    def watch_statuses(
+        self,
+        flow_id: str | None = None,
+        *,
+        labels: str | None = None,
+        fields: str | None = None,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> Iterator[Change]:
+        """The changes of one flow's status, or of all, without an end.
+
+        First everything that is there is ``ADDED``. A connection that is lost is made again, and
+        nothing is told twice or left out; where the operator does not know any more what has
+        changed meanwhile, its present list is compared with what was told. Nothing is sent, and so
+        nothing raised, before the first change is asked for. The iterator holds a connection until
+        it is closed.
+
+        Args:
+            flow_id: of the only flow; None is all.
+            labels: only flows with such labels: ``team=payments``. What begins to match is
+                ``ADDED``, what ceases to is ``DELETED``.
+            fields: only flows with such a status: ``status=running``.
+            sleep: waits so many seconds before the operator is tried again.
+
+        Raises:
+            ApiError: the operator refuses it; 404, there is no flow of that id.
+            UnreachableError: the first connection cannot be made; later ones are tried for ever.
+        """
+        path = "/flows/status" + (f"/{check_flow_id(flow_id)}" if flow_id else "")
+        params = _given(labelSelector=labels, fieldSelector=fields)
+        return self._follow(path, params, status_key, sleep)
+
+    def watch_events(
+        self, flow_id: str | None = None, *, sleep: Callable[[float], object] = time.sleep
+    ) -> Iterator[Change]:
+        """The events of one flow, or of all, as they happen; first those that are kept.
+
+        ``MODIFIED`` is one that has happened once more. ``DELETED`` has the ``flow_id`` alone where
+        that flow is gone with all of its events, else one that is not kept any more. All else is
+        as with :meth:`watch_statuses`.
+        """
+        return self._follow(_events_path(flow_id), {}, event_key, sleep)
+
+    def _follow(
+        self,
+        path: str,
+        params: dict[str, str],
+        key: Callable[[JsonObject], tuple[Hashable, ...]],
+        sleep: Callable[[float], object],
+    ) -> Iterator[Change]:
+        @contextmanager
+        def connect(since: str | None) -> Iterator[Iterable[str]]:
+            asked = {"watch": "1", **params, **_given(resourceVersion=since)}
+            timeout = _patience(_SILENCE)
+            with (
+                self._reaching(),
+                self._http.stream("GET", path, params=asked, timeout=timeout) as response,
+            ):
+                if response.status_code == GONE:
+                    raise GoneError(path)
+                if response.status_code == UNAVAILABLE and since is not None:
+                    raise UnreachableError(self.url, "it serves no more streams now")
+                if not response.is_success:
+                    response.read()
+                    raise _problem(response)
+                if response.headers.get("content-type") != "application/x-ndjson":
+                    raise ApiError(response.status_code, _NOT_OURS)
+                yield response.iter_lines()
+
+        return Follower(connect, key, (UnreachableError,), sleep).changes()
 
     # --- the operator ------------------------------------------------------------------------
 
@@ -472,6 +553,10 @@ def check_flow_id(flow_id: str) -> str:
 
 def _path(flow_id: str) -> str:
     return f"/flows/{check_flow_id(flow_id)}"
+
+
+def _events_path(flow_id: str | None) -> str:
+    return "/events" if flow_id is None else f"{_path(flow_id)}/events"
 
 
 def _given(**params: str | int | None) -> dict[str, str]:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +17,8 @@ from typing import Any
 import httpx
 import pytest
 
+from flow_operator.client import FlowClient
+from flow_operator.watches import Change, event_key, status_key
 from support import Flowd, eventually, make_document
 
 BACKOFF = {"initial": "10ms", "factor": 1, "max": "10ms"}
@@ -157,6 +164,109 @@ def test_a_watch_with_a_time_ends_by_itself(flowd: Flowd) -> None:
     """The answer is whole: nothing was broken off."""
     with watching(flowd, "/flows/status?watch=1&timeout=1") as answer:
         assert [told["type"] for told in messages(answer)] == ["BOOKMARK"]
+
+
+class Following:
+    """A client's watch in a thread: what it is told, and what it makes of it."""
+
+    def __init__(self, flowd: Flowd, what: str) -> None:
+        self.known: dict[Any, Any] = {}
+        self.told: list[Change] = []
+        self.sleeps: list[float] = []
+        # The same address again after a restart: a client has no other.
+        self._client = FlowClient(str(flowd.client.base_url).rstrip("/"))
+        self._changes = getattr(self._client, what)(sleep=self._rest)
+        self._key = status_key if what == "watch_statuses" else event_key
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _rest(self, seconds: float) -> None:
+        self.sleeps.append(seconds)
+        if self._over.wait(min(seconds, 0.05)):
+            raise InterruptedError
+
+    def _run(self) -> None:
+        with contextlib.suppress(InterruptedError), self._client:
+            for change in self._changes:
+                self.told.append(change)
+                self._apply(change)
+
+    def _apply(self, change: Change) -> None:
+        key = self._key(change.object)
+        if change.type == "DELETED":
+            self.known = {k: v for k, v in self.known.items() if k[: len(key)] != key}
+        else:
+            assert (change.type == "ADDED") == (key not in self.known)
+            self.known[key] = change.object
+
+    def stop(self) -> None:
+        """Once the operator has gone."""
+        self._over.set()
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_client_follows_over_restarts_of_the_operator(
+    make_flowd: Any, number: signal.Signals
+) -> None:
+    """Its picture is right again, also of what has gone; no event is told twice."""
+    port = free_port()
+    flowd = make_flowd("--listen", f"127.0.0.1:{port}").start()
+    flowd.create(*(make_document(name) for name in "abc"))
+    for name in "abc":
+        flowd.await_status(name, "running")
+    statuses, events = Following(flowd, "watch_statuses"), Following(flowd, "watch_events")
+
+    def right() -> None:
+        wanted = {(name,): status["conditions"] for name, status in flowd.statuses().items()}
+        assert {key: told["conditions"] for key, told in statuses.known.items()} == wanted
+        listed = flowd.client.get("/events").json()["events"]
+        assert events.known
+        assert {event_key(event): event for event in listed} == events.known
+
+    eventually(right)
+    flowd.end(number)
+    flowd.start()
+    flowd.client.delete("/flows/b?type=1")
+    flowd.await_gone("b")
+    flowd.command("restart", "a")
+    flowd.create(busy("d"))
+    eventually(right, within=30)
+    flowd.command("stop", "d", type=1)
+    eventually(right)
+    happened = [change.object for change in events.told if change.type != "DELETED"]
+    told = [(event_key(event), event["count"]) for event in happened]
+    assert len(set(told)) == len(told)
+    flowd.kill()
+    statuses.stop()
+    events.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def test_flowctl_shows_events_as_they_happen(flowd: Flowd) -> None:
+    """First those that are kept, with headers; then a line for each."""
+    flowd.create(make_document("a"))
+    flowd.await_status("a", "running")
+    command = [sys.executable, "-m", "flow_operator.flowctl.main", "events", "-w", "a"]
+    environment = {**os.environ, "app_url": str(flowd.client.base_url)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as shown:
+        assert shown.stdout is not None
+        assert shown.stdout.readline().split() == [
+            *("LAST", "COUNT", "NAME", "TYPE", "REASON", "MESSAGE")
+        ]
+        assert shown.stdout.readline().split()[1:5] == ["1", "a", "Normal", "Launching"]
+        flowd.command("pause", "a")
+        assert any("Pausing" in line for line in iter(shown.stdout.readline, ""))
+        shown.send_signal(signal.SIGINT)
+        assert shown.wait(10) == 130
 
 
 def _assert(condition: bool) -> None:

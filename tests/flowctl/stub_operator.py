@@ -113,6 +113,7 @@ class StubOperator:
             ("GET", "/flows/([^/]+)"): self._get,
             ("PUT", "/flows/([^/]+)"): self._replace,
             ("DELETE", "/flows/([^/]+)"): self._delete,
+            ("GET", "/events"): lambda **_: (200, {"events": self.events}),
             ("GET", "/flows/([^/]+)/events"): lambda _, **__: (200, {"events": self.events}),
             ("GET", "/manifests"): lambda **_: (200, self.folder),
             ("POST", "/manifests/prune"): lambda **_: (200, {"flows": self.pruned}),

@@ -160,6 +160,43 @@ def test_describe_tells_conditions_steps_and_events(operator, flowctl):
     assert ["read", "0", "readiness", "no", "2", "4s", "HTTP status 503"] in rows
 
 
+def test_events_are_listed_by_when_they_last_happened(operator, flowctl):
+    """Of all flows, or of those that are named; as a table or as data."""
+    now = datetime.now(UTC)
+    operator.events = [
+        {
+            "flow_id": name,
+            "type": "Warning",
+            "reason": reason,
+            "message": "m",
+            "at": (now - timedelta(seconds=ago)).isoformat(),
+            "firstAt": now.isoformat(),
+            "count": ago,
+        }
+        for name, reason, ago in (("b", "Late", 5), ("a", "Early", 60))
+    ]
+    operator.add("a")
+    for arguments in ((), ("a",)):
+        result = flowctl("events", *arguments)
+        assert result.exit_code == 0
+        assert [columns(line) for line in result.stdout.splitlines()][1:] == [
+            ["1m", "60", "a", "Warning", "Early", "m"],
+            ["5s", "5", "b", "Warning", "Late", "m"],
+        ]
+    listed = json.loads(flowctl("events", "-o", "json").stdout)
+    assert [event["reason"] for event in listed] == ["Early", "Late"]
+    operator.events = []
+    assert flowctl("events").stderr == "No events.\n"
+
+
+@pytest.mark.parametrize("arguments", [("-w", "-o", "json"), ("-w", "a", "b")])
+def test_events_cannot_be_watched_as_data_or_of_some(operator, flowctl, arguments):
+    """It says what can."""
+    result = flowctl("events", *arguments)
+    assert result.exit_code == 2
+    assert operator.requests == []
+
+
 @pytest.mark.parametrize(
     ("enforced", "told"),
     [

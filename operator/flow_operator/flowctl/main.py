@@ -18,6 +18,7 @@ from flow_operator.errors import FlowError
 from flow_operator.flowctl.apply import apply
 from flow_operator.flowctl.command import COMMANDS
 from flow_operator.flowctl.describe import describe
+from flow_operator.flowctl.events import events
 from flow_operator.flowctl.failure import report
 from flow_operator.flowctl.history import history, rollback
 from flow_operator.flowctl.logs import logs
@@ -72,7 +73,7 @@ def cli() -> None:
 
 
 for _command in (
-    *(apply, get, status, describe, logs, *COMMANDS, history, rollback),
+    *(apply, get, status, describe, events, logs, *COMMANDS, history, rollback),
     *(delete, manifests, prune, version),
 ):
     cli.add_command(_command)
