@@ -25,7 +25,7 @@ def test_both_programs_start() -> None:
 def test_every_import_is_declared() -> None:
     """A third-party module that the sources import stands in setup.py."""
     declared = (ROOT / "setup.py").read_text()
-    names = {"yaml": "pyyaml"}
+    names = {"yaml": "pyyaml", "prometheus_client": "prometheus-client"}
     for path in Path(flow_operator.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

@@ -9,7 +9,9 @@ import structlog
 
 from flow_operator.backoff import requeue_delay
 from flow_operator.board import Board
+from flow_operator.clock import Clock, SystemClock
 from flow_operator.errors import FlowError, RetryableError, StorageError, WaitingError
+from flow_operator.meter import Looked, Meter
 from flow_operator.reconciler import Reconciler, Shutdown
 from flow_operator.runners.base import Runner
 from flow_operator.store import Memories, Store
@@ -34,9 +36,11 @@ class Controller:
         board: where statuses are told; a change wakes the flows that depend on it.
         reconciler: does the looking.
         queue: what is to be looked at.
+        clock: for what is measured.
+        meter: told of each look.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all parts of the loop, given once
         self,
         *,
         store: Store,
@@ -45,6 +49,8 @@ class Controller:
         board: Board,
         reconciler: Reconciler,
         queue: WorkQueue,
+        clock: Clock | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._store = store
         self._memories = memories
@@ -52,6 +58,8 @@ class Controller:
         self._board = board
         self._reconciler = reconciler
         self._queue = queue
+        self._clock = clock or SystemClock()
+        self._meter = meter or Meter()
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
         self.synced = False
@@ -114,8 +122,10 @@ class Controller:
 
     def _work(self) -> None:
         while (flow_id := self._queue.get()) is not None:
+            begun = self._clock.monotonic()
             try:
-                self._look(flow_id)
+                result = self._look(flow_id)
+                self._meter.looked(result, self._clock.monotonic() - begun)
             finally:
                 self._queue.done(flow_id, calm=self._calm(flow_id))
 
@@ -124,27 +134,28 @@ class Controller:
         status = self._board.get(flow_id)
         return status is None or status.settled
 
-    def _look(self, flow_id: str) -> None:
+    def _look(self, flow_id: str) -> Looked:
         try:
             result = self._reconciler.reconcile(flow_id)
         except WaitingError as error:
             self._queue.add_after(flow_id, error.delay)
-            return
+            return "waiting"
         except (RetryableError, StorageError) as error:
             self._retry(flow_id, str(error))
-            return
+            return "retry"
         except FlowError as error:
             log.error("cannot reconcile", flow_id=flow_id, error=str(error))
             self._retry(flow_id, str(error))
-            return
+            return "error"
         except Exception as error:
             # A mistake of ours must not end the worker: other flows need it.
             log.exception("reconcile failed", flow_id=flow_id)
             self._retry(flow_id, f"internal error: {error}")
-            return
+            return "error"
         self._failures.pop(flow_id, None)
         if result.wake is not None:
             self._queue.add_at(flow_id, result.wake)
+        return "ok"
 
     def _retry(self, flow_id: str, message: str) -> None:
         failures = self._failures[flow_id] = self._failures.get(flow_id, 0) + 1

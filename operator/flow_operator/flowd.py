@@ -30,6 +30,7 @@ from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
 from flow_operator.gauges import Gauges
 from flow_operator.logs import Keeper, Limits
+from flow_operator.metrics import Counted, Exposition, FlowCollector, Parts
 from flow_operator.model.folder import no_folder
 from flow_operator.model.units import Size
 from flow_operator.prober import Prober
@@ -71,22 +72,24 @@ class Operator:
             )
         self._lock = DataLock(layout.lock)
         self._interrupt = threading.Event()
-        self._store = Store(layout, clock, AuditLimits(settings.audit_size, settings.audit_files))
+        self._adopted = 0
+        meter = Counted()
+        self._store = Store(
+            layout, clock, AuditLimits(settings.audit_size, settings.audit_files), meter=meter
+        )
         self._store.recover()
         memories = Memories(layout)
         memories.recover()
-        self._board = board = Board(clock, EventFile(layout.events, clock))
+        self._board = board = Board(clock, EventFile(layout.events, clock), meter)
         board.recover({*self._store.records(), *self._store.corrupt, *memories.flow_ids()})
-        work = WorkQueue(clock)
+        work = WorkQueue(clock, meter)
         self._logs = Keeper(
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
         )
-        self._runners: Mapping[str, Runner] = {
-            "process": ProcessRunner(
-                layout, self._logs, cgroups=settings.cgroups == "auto", users=settings.users
-            )
-        }
-        local = self._runners["process"]
+        local = ProcessRunner(
+            layout, self._logs, cgroups=settings.cgroups == "auto", users=settings.users
+        )
+        self._runners: Mapping[str, Runner] = {"process": local}
         self._prober = Prober(clock, work.add, local.check, local.read_log)
         self._gauges = Gauges(clock, work.add, self._runners)
         reconciler = Reconciler(
@@ -99,6 +102,7 @@ class Operator:
             clock=clock,
             boot=boot_id(),
             interrupt=self._interrupt,
+            meter=meter,
         )
         self._controller = Controller(
             store=self._store,
@@ -107,6 +111,8 @@ class Operator:
             board=board,
             reconciler=reconciler,
             queue=work,
+            clock=clock,
+            meter=meter,
         )
         self._folder = (
             FolderSource(
@@ -122,20 +128,33 @@ class Operator:
             if settings.manifests is not None
             else None
         )
+        figures = Figures(self._runners, clock, self._prober.results)
+        parts = Parts(
+            queue=work,
+            store=self._store,
+            logs=self._logs,
+            shim=local,
+            ready=lambda: self._controller.synced,
+            adopted=lambda: self._adopted,
+            folder=self._folder.summary if self._folder else None,
+        )
+        flows = FlowCollector(board, self._store, figures)
         self._services = Services(
             store=self._store,
             desired=Desired(self._store, reconciler.foresee),
             board=board,
-            figures=Figures(self._runners, clock, self._prober.results),
+            figures=figures,
             logs=self._logs,
             clock=clock,
             runners=self._capabilities,
             ready=lambda: self._controller.synced,
             folder=self._folder.describe if self._folder else no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
+            scrape=Exposition((parts, flows, meter)).scrape,
             hosts=_hosts(settings),
             tokens=tokens,
             prefix=settings.address.prefix,
+            meter=meter,
         )
         access = Access(settings.socket_mode, settings.socket_group)
         self._server = Server(create_app(self._services), settings.address, access)
@@ -154,13 +173,13 @@ class Operator:
         self._limit_logs(record.flow_id for record in self._store.flows())
         self._logs.start()
         self._controller.take_back()
-        adopted = self._controller.adopted()
+        self._adopted = self._controller.adopted()
         if self._folder is not None:
             # Before anything is launched: it may have been edited or removed meanwhile.
             self._folder.start()
         for name, can in self._capabilities().items():
             log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
-        self._welcome(adopted)
+        self._welcome(self._adopted)
         self._warn()
         self._gauges.start()
         self._controller.start()

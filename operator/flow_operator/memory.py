@@ -19,6 +19,7 @@ from flow_operator.structs import prepared
 StopMode = Literal["drain", "signal", "kill"]
 Stage = Literal["drain", "term", "kill"]
 Outcome = Literal["Completed", "Failed"]
+StopOutcome = Literal["Drained", "DrainTimedOut", "Terminated", "Forced"]
 
 
 class Record(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +81,15 @@ class Stopping(Record, frozen=True):
     deadline: float
     signalled: bool = False
     begun: float = 0.0
+
+    @property
+    def outcome(self) -> StopOutcome:
+        """How it has gone, if nothing is left now."""
+        if self.stage == "kill":
+            return "Forced"
+        if self.stage == "drain":
+            return "Drained"
+        return "DrainTimedOut" if self.mode == "drain" else "Terminated"
 
 
 class Pausing(Record, frozen=True):

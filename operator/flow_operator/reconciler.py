@@ -15,6 +15,7 @@ from flow_operator.clock import Clock
 from flow_operator.errors import TerminalError
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
+from flow_operator.meter import Meter
 from flow_operator.model.flow import Flow
 from flow_operator.model.status import Change, FlowStatus, Source
 from flow_operator.plan import (
@@ -36,6 +37,7 @@ from flow_operator.plan import (
     plan,
     report,
     start_failed,
+    tally,
     transitions,
 )
 from flow_operator.prober import ProbeKey, Prober, Target
@@ -90,6 +92,7 @@ class Reconciler:
         clock: Clock,
         boot: str,
         interrupt: threading.Event,
+        meter: Meter | None = None,
     ) -> None:
         self._store = store
         self._memories = memories
@@ -100,6 +103,7 @@ class Reconciler:
         self._clock = clock
         self.boot = boot
         self._interrupt = interrupt
+        self._meter = meter or Meter()
         self.shutdown: Shutdown = "no"
 
     def reconcile(self, flow_id: str) -> Result:
@@ -117,18 +121,25 @@ class Reconciler:
             record = self._store.record(flow_id)
             want = self._want(flow_id, record)
             memory = self._memories.get(flow_id)
-            decision = plan(want, self._see(flow_id), memory, self._clock.monotonic())
+            seen = self._see(flow_id)
+            decision = plan(want, seen, memory, self._clock.monotonic())
             for note in decision.notes:
                 self._note(flow_id, note, bound)
             if any(isinstance(action, LaunchRun) for action in decision.actions):
                 self._memories.put(flow_id, decision.intent)
+                self._count_launched(memory, decision.intent)
             written = True
             after = decision.memory
             for action in decision.actions:
                 after = self._act(flow_id, action, after, bound)
             if after is not None:
                 written = self._memories.keep(flow_id, after)
-            elif not decision.actions:
+                self._count(memory, seen, after)
+            elif decision.actions:
+                # What it forgets now has ended once the next plan finds nothing of it.
+                self._count(memory, seen, memory)
+            else:
+                self._count(memory, seen, None)
                 self._gone(flow_id, record)
                 return Result()
             self._watch(flow_id, want)
@@ -292,6 +303,22 @@ class Reconciler:
         if isinstance(record, Tombstone) and not self._store.purge(record):
             return  # A new flow has taken its place; its own look follows.
         self._board.remove(flow_id)
+
+    # --- counting ------------------------------------------------------------------------
+
+    def _count_launched(self, before: FlowMemory, intent: FlowMemory) -> None:
+        """Once the intent is written: from then on it is the same run, however often tried."""
+        known = {run.run for run in before.runs.values()}
+        for run in intent.runs.values():
+            if run.run not in known:
+                self._meter.launched()
+
+    def _count(self, before: FlowMemory, seen: Seen, after: FlowMemory | None) -> None:
+        exits, ends = tally(before, seen, after)
+        for reason in exits:
+            self._meter.exited(reason)
+        for outcome in ends:
+            self._meter.ended(outcome)
 
     # --- telling -------------------------------------------------------------------------
 

@@ -17,27 +17,56 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
+from typing import NamedTuple
 
 from flow_operator.clock import Clock
+from flow_operator.meter import Meter
 
 SHARE = 4
 """Of so many turns one is that of the keys that are in no hurry."""
 
 
-class WorkQueue:
-    """A queue of flow ids for several workers."""
+class Load(NamedTuple):
+    """What a queue has to do.
 
-    def __init__(self, clock: Clock) -> None:
+    Attributes:
+        hurried: keys that wait to be handed out and are in a hurry.
+        normal: all others that wait.
+        later: keys that will be added at some moment.
+        working: for how many seconds workers have had the keys that they have.
+        added: how often a key was added since the queue was made.
+    """
+
+    hurried: int
+    normal: int
+    later: int
+    working: tuple[float, ...]
+    added: int
+
+
+class WorkQueue:
+    """A queue of flow ids for several workers.
+
+    Args:
+        clock: for what is added later.
+        meter: told how long each key has waited.
+    """
+
+    def __init__(self, clock: Clock, meter: Meter | None = None) -> None:
         self._clock = clock
+        self._meter = meter or Meter()
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
         self._first: deque[str] = deque()
         self._hurried: set[str] = set()
         self._turns = 0
-        self._dirty: set[str] = set()
-        self._processing: set[str] = set()
+        self._dirty: dict[str, float] = {}
+        """Each key that was added and not yet handed out, with when that was."""
+        self._processing: dict[str, float] = {}
+        """Each key that a worker has, with since when."""
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
+        self._added = 0
         self._closed = False
 
     def add(self, key: str) -> None:
@@ -56,7 +85,8 @@ class WorkQueue:
     def _add(self, key: str) -> None:
         if key in self._dirty or self._closed:
             return
-        self._dirty.add(key)
+        self._added += 1
+        self._dirty[key] = self._clock.monotonic()
         if key not in self._processing:
             self._line_up(key)
 
@@ -84,13 +114,18 @@ class WorkQueue:
                 delay = self._promote()
                 key = self._next()
                 if key is not None:
-                    self._dirty.discard(key)
-                    self._processing.add(key)
+                    self._hand_out(key)
                     if delay is not None:
                         self._changed.notify()  # Somebody else must wait for what is due next.
                     return key
                 self._changed.wait(delay)
             return None
+
+    def _hand_out(self, key: str) -> None:
+        now = self._clock.monotonic()
+        self._processing[key] = now
+        waited = now - self._dirty.pop(key)
+        self._meter.waited("hurried" if key in self._hurried else "normal", waited)
 
     def _next(self) -> str | None:
         """Take a key from the lane whose turn it is, or from the other one."""
@@ -122,7 +157,7 @@ class WorkQueue:
     def done(self, key: str, *, calm: bool = False) -> None:
         """Give a key back; ``calm`` when nobody waits for it, unless it was added meanwhile."""
         with self._changed:
-            self._processing.discard(key)
+            self._processing.pop(key, None)
             if key in self._dirty:
                 self._line_up(key)
             elif calm:
@@ -130,7 +165,20 @@ class WorkQueue:
 
     def __len__(self) -> int:
         """How many keys wait to be handed out now."""
-        return len(self._dirty - self._processing)
+        return len(self._waiting())
+
+    def _waiting(self) -> set[str]:
+        return self._dirty.keys() - self._processing.keys()
+
+    def load(self) -> Load:
+        """How much there is to do now."""
+        with self._changed:
+            now = self._clock.monotonic()
+            waiting = self._waiting()
+            hurried = len(waiting & self._hurried)
+            working = tuple(now - since for since in self._processing.values())
+            later = len(self._due)
+            return Load(hurried, len(waiting) - hurried, later, working, self._added)
 
     def close(self) -> None:
         """Hand out nothing any more; workers get None."""

@@ -15,12 +15,27 @@ from flow_operator.api import Hosts, Services, create_app
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.metrics import Counted, Exposition, FlowCollector, Parts
 from flow_operator.model.folder import no_folder
 from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Capabilities
 from flow_operator.settings import Layout
+from flow_operator.sources import Summary
 from flow_operator.store import DataLock, Desired, Memories, Store
+from flow_operator.workqueue import WorkQueue
 from support import FakeClock
+
+SUMMARY = Summary(
+    files=4, faulty=1, flows=7, held=2, trouble=False, applied=5, looked_at=1_700_000_000.0
+)
+
+
+@dataclass
+class FakeShim:
+    """What a runner would tell of its shim."""
+
+    connected: bool = True
+    shims_replaced: int = 0
 
 
 @dataclass
@@ -33,6 +48,8 @@ class Api:
     board: Board
     memories: Memories
     layout: Layout
+    shim: FakeShim
+    queue: WorkQueue
 
     def log(self, flow_id: str, step: str, text: str, replica: int = 0) -> Path:
         """Have a step have printed something."""
@@ -56,10 +73,13 @@ def make_api(root: Path) -> Iterator[Any]:
     layout = Layout(root / "data")
     layout.root.mkdir()
     lock = DataLock(layout.lock)
-    store = Store(layout)
-    store.recover()
+    meter = Counted()
     clock = FakeClock()
-    board = Board(clock)
+    store = Store(layout, meter=meter)
+    store.recover()
+    board = Board(clock, meter)
+    queue = WorkQueue(clock, meter)
+    shim = FakeShim()
     memories = Memories(layout)
     memories.recover()
     reconciler = Reconciler(
@@ -90,8 +110,12 @@ def make_api(root: Path) -> Iterator[Any]:
             "hosts": Hosts(frozenset({"127.0.0.1"})),
             **changes,
         }
-        services = Services(**given)
-        return Api(services, Client(create_app(services)), store, board, memories, layout)
+        parts = Parts(queue, store, logs, shim, given["ready"], lambda: 3, lambda: SUMMARY)
+        flows = FlowCollector(board, store, given["figures"])
+        given.setdefault("scrape", Exposition((parts, flows, meter)).scrape)
+        services = Services(meter=meter, **given)
+        client = Client(create_app(services))
+        return Api(services, client, store, board, memories, layout, shim, queue)
 
     yield make
     logs.close()

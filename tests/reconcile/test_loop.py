@@ -13,6 +13,7 @@ from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import FEW, WORKERS, Controller
 from flow_operator.gauges import Gauges
 from flow_operator.memory import decode_memory
+from flow_operator.meter import Meter
 from flow_operator.model.status import FlowStatus
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
@@ -34,15 +35,16 @@ class Loop:
         clock: Clock,
         boot: str = "boot",
         runner: FakeRunner | None = None,
+        meter: Meter | None = None,
     ) -> None:
         layout = Layout(root)
         self.world = world
-        self.store = Store(layout)
+        self.store = Store(layout, meter=meter)
         self.store.recover()
         self.memories = Memories(layout)
         self.memories.recover()
-        self.board = Board(clock)
-        self.queue = WorkQueue(clock)
+        self.board = Board(clock, meter)
+        self.queue = WorkQueue(clock, meter)
         self.runner = runner or FakeRunner(world)
         self.prober = Prober(clock, self.queue.add, self.runner.check, self.runner.read_log)
         runners = {"process": self.runner}
@@ -57,6 +59,7 @@ class Loop:
             clock=clock,
             boot=boot,
             interrupt=threading.Event(),
+            meter=meter,
         )
         self.controller = Controller(
             store=self.store,
@@ -65,6 +68,8 @@ class Loop:
             board=self.board,
             reconciler=self.reconciler,
             queue=self.queue,
+            clock=clock,
+            meter=meter,
         )
         self.desired = Desired(self.store, self.reconciler.foresee)
 

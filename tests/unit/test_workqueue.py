@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from flow_operator.clock import SystemClock
+from flow_operator.meter import Meter
 from flow_operator.workqueue import SHARE, WorkQueue
 from support import FakeClock, eventually
 
@@ -251,3 +252,59 @@ def test_one_worker_at_a_time_has_a_key_and_no_wish_is_lost():
 
 def _same(wanted: Counter[str], looked: Counter[str]) -> None:
     assert wanted == looked
+
+
+class _Waited(Meter):
+    """What a queue has told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, float]] = []
+
+    def waited(self, lane: str, seconds: float) -> None:
+        self.told.append((lane, seconds))
+
+
+def test_how_long_a_key_has_waited_is_told_from_when_it_was_first_added(clock):
+    """By lane; also what is spent waiting for the worker that has it."""
+    meter = _Waited()
+    queue = WorkQueue(clock, meter)
+    queue.add("a")
+    clock.advance(1)
+    queue.add("a")
+    queue.hurry("b")
+    clock.advance(2)
+    assert [queue.get(), queue.get()] == ["b", "a"]
+    queue.add("a")
+    clock.advance(5)
+    queue.done("a")
+    assert queue.get() == "a"
+    assert meter.told == [("hurried", 2), ("normal", 3), ("normal", 5)]
+
+
+def test_what_is_due_later_waits_only_from_then_on(clock):
+    """A restart in an hour is no queue."""
+    meter = _Waited()
+    queue = WorkQueue(clock, meter)
+    queue.add_after("a", 3600)
+    clock.advance(3600)
+    assert queue.get() == "a"
+    assert meter.told == [("normal", 0)]
+
+
+def test_the_load_tells_what_there_is_to_do(clock):
+    """By lane, what is to come, and for how long each worker has had what it has."""
+    queue = WorkQueue(clock)
+    assert queue.load() == (0, 0, 0, (), 0)
+    for key in "abc":
+        queue.add(key)
+    queue.hurry("d")
+    queue.add_after("e", 60)
+    queue.get()
+    clock.advance(3)
+    queue.get()
+    clock.advance(4)
+    assert queue.load() == (0, 2, 1, (7, 4), 4)
+    queue.add("d")
+    assert queue.load().hurried == 0, "a worker has it"
+    queue.done("d")
+    assert queue.load() == (1, 2, 1, (4,), 5)

@@ -19,6 +19,7 @@ from flow_operator.api import (
     index,
     logs,
     manifests,
+    metrics,
     status,
 )
 from flow_operator.api.auth import Gate
@@ -29,10 +30,12 @@ from flow_operator.api.operation import Declared
 from flow_operator.api.statuses import Statuses
 from flow_operator.api.stream import Streams
 from flow_operator.api.tokens import Tokens
+from flow_operator.api.traffic import Traffic
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.meter import Meter
 from flow_operator.model.folder import FolderView
 from flow_operator.runners.base import Capabilities
 from flow_operator.store import Desired, Store
@@ -47,9 +50,11 @@ class Services:
         ready: tells whether every flow has been taken back and is being looked after.
         folder: describes the manifest folder, for ``GET /manifests``.
         prune: confirms a held prune; returns the ids of the flows that go.
+        scrape: tells all metrics, and their content type, for an Accept header.
         hosts: the values of the Host header that are served.
         tokens: whom the API knows; None asks nobody who they are.
         closing: set when the server ends, so that streams end too.
+        meter: told of each request.
     """
 
     store: Store
@@ -62,16 +67,19 @@ class Services:
     ready: Callable[[], bool]
     folder: Callable[[], FolderView]
     prune: Callable[[], list[str]]
+    scrape: Callable[[str], tuple[bytes, str]]
     hosts: Hosts = field(default_factory=Hosts)
     tokens: Tokens | None = None
     prefix: str = ""
     closing: Event = field(default_factory=Event)
+    meter: Meter = field(default_factory=Meter)
 
 
 def create_app(services: Services) -> Callable[..., Any]:
     """The whole API as one WSGI application."""
     gate = Gate(services.tokens, services.clock)
-    return Guard(Streams(routed(services)), services.hosts, gate, services.prefix)
+    guarded = Guard(Streams(routed(services)), services.hosts, gate, services.prefix)
+    return Traffic(guarded, services.clock, services.meter)
 
 
 def routed(services: Services) -> Bottle:
@@ -83,7 +91,7 @@ def routed(services: Services) -> Bottle:
     statuses = Statuses(services)
     for listed in (flows, status):
         listed.add_routes(app, services, statuses)
-    for resource in (history, commands, logs, events, manifests, health, index, docs):
+    for resource in (history, commands, logs, events, manifests, health, metrics, index, docs):
         resource.add_routes(app, services)
 
     return app

@@ -60,6 +60,7 @@ class Index(Struct, frozen=True):
 
 _LINKS = (
     *("/flows", "/flows/status", "/events", "/manifests", "/livez", "/readyz"),
+    "/metrics",
     *("/openapi.json", "/docs"),
 )
 

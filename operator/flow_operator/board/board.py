@@ -10,6 +10,7 @@ from typing import Protocol
 from flow_operator.board.book import EventBook, event_of
 from flow_operator.board.changes import Changes
 from flow_operator.clock import Clock, rfc3339
+from flow_operator.meter import Meter
 from flow_operator.model.status import Event, FlowStatus
 
 Listener = Callable[[str], None]
@@ -47,6 +48,7 @@ class Board:
     Args:
         clock: tells when events happened.
         keeper: keeps events over a restart; nobody does if it is left out.
+        meter: counts events.
 
     Attributes:
         version: grows with each change of any status.
@@ -54,8 +56,11 @@ class Board:
         epoch: tells the revisions of this board from those of an earlier operator.
     """
 
-    def __init__(self, clock: Clock, keeper: EventKeeper | None = None) -> None:
+    def __init__(
+        self, clock: Clock, keeper: EventKeeper | None = None, meter: Meter | None = None
+    ) -> None:
         self._clock = clock
+        self._meter = meter or Meter()
         self._keeper = keeper
         self._statuses: dict[str, FlowStatus] = {}
         self._source_errors: dict[str, str] = {}
@@ -171,6 +176,7 @@ class Board:
 
     def record(self, flow_id: str, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell an event; one that says the same as another that is kept counts that one up."""
+        self._meter.noted(reason, warning=warning)
         at = rfc3339(self._clock.wall())
         with self._recording:
             with self._changed:

@@ -15,7 +15,7 @@ import select
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -80,6 +80,8 @@ class Keeper:
 
     Attributes:
         wakeups: how often the thread has woken up.
+        rotations: how often the head of a log was moved away.
+        lost: bytes that went for want of space.
     """
 
     def __init__(self, layout: Layout, clock: Clock, reserve: int, dropped: Dropped) -> None:
@@ -101,6 +103,8 @@ class Keeper:
         self._unable: set[Key] = set()
         self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
         self.wakeups = 0
+        self.rotations = 0
+        self.lost = 0
 
     def start(self) -> None:
         """Look after what lies there already, and go on."""
@@ -232,9 +236,11 @@ class Keeper:
         grown = stream.look(int(self._clock.wall()))
         self._mind_the_disk()
         before = stream.live_start
-        self._lost[entry.key[0]] += stream.rotate(*limits)
+        self._lose({entry.key[0]: stream.rotate(*limits)})
         self._tell_lost(now)
-        if stream.live_start != before and stream.live() > limits.size:
+        rotated = stream.live_start != before
+        self.rotations += rotated
+        if rotated and stream.live() > limits.size:
             self._schedule(entry)  # There is more to do, after what else is due.
         elif grown or entry.pace < _SLOWEST:
             entry.pace = self._pace(entry, grown, now, limits)
@@ -272,8 +278,12 @@ class Keeper:
     def _mind_the_disk(self) -> None:
         """Where less is free than there should be, the oldest of what was printed goes."""
         if self._reserve and self._free() < self._reserve:
-            self._lost.update(self._give_up_kept())
-            self._lost.update(self._give_up_live())
+            self._lose(self._give_up_kept())
+            self._lose(self._give_up_live())
+
+    def _lose(self, lost: Mapping[str, int]) -> None:
+        self._lost.update(lost)
+        self.lost += sum(lost.values())
 
     def _give_up_kept(self) -> Counter[str]:
         """The oldest file first, whosever it is."""

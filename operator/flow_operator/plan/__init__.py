@@ -23,6 +23,7 @@ from flow_operator.plan.decide import KILL_GRACE, plan
 from flow_operator.plan.foresee import foresee
 from flow_operator.plan.gauged import over, transitions
 from flow_operator.plan.report import report
+from flow_operator.plan.tally import Tally, tally
 from flow_operator.plan.trouble import launch_failed, start_failed
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "SignalSteps",
     "StartStep",
     "Sweep",
+    "Tally",
     "Thaw",
     "Want",
     "foresee",
@@ -46,5 +48,6 @@ __all__ = [
     "plan",
     "report",
     "start_failed",
+    "tally",
     "transitions",
 ]

@@ -276,7 +276,7 @@ class _Planner:
             # It was there and is not any more, or was never started: nothing of it is left.
             del self.runs[run.replica]
             if run.stop is not None:
-                self.last_stop = _outcome(run.stop)
+                self.last_stop = run.stop.outcome
             elif run.confirmed:
                 self._note("Lost", f"the runner no longer knows {run.run}", warning=True)
         else:
@@ -602,7 +602,7 @@ class _Planner:
         assert run.stop is not None  # noqa: S101 - only called while stopping
         self.actions.append(Forget(run.run))
         del self.runs[run.replica]
-        self.last_stop = _outcome(run.stop)
+        self.last_stop = run.stop.outcome
         lossy = self.last_stop in ("Forced", "DrainTimedOut")
         message = f"replica {run.replica} is gone ({run.stop.reason})"
         self._note(self.last_stop, message, warning=lossy)
@@ -611,14 +611,6 @@ class _Planner:
 
 def _living(instance: Instance) -> tuple[int, ...]:
     return tuple(index for index, view in enumerate(instance.steps) if view.alive)
-
-
-def _outcome(stopping: Stopping) -> str:
-    if stopping.stage == "kill":
-        return "Forced"
-    if stopping.stage == "drain":
-        return "Drained"
-    return "DrainTimedOut" if stopping.mode == "drain" else "Terminated"
 
 
 def _synchronised(run: RunMemory, instance: Instance) -> RunMemory:

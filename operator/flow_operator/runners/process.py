@@ -74,6 +74,9 @@ class ProcessRunner:
         logs: keeps what steps print.
         cgroups: whether to use them where they can be used.
         users: whom steps may run as; ``*`` for everybody.
+
+    Attributes:
+        shims_replaced: how often another shim had to be started for one that was lost.
     """
 
     def __init__(
@@ -101,6 +104,12 @@ class ProcessRunner:
         self._census: Census | None = None
         self._closed = False
         self._closing = threading.Event()
+        self.shims_replaced = 0
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a shim at the other end of the line."""
+        return self._link is not None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -185,6 +194,7 @@ class ProcessRunner:
                 # Whatever it was: without a shim nothing can be looked after.
                 log.exception("no shim to be had; trying again")
                 self._closing.wait(1)
+        self.shims_replaced += 1
         log.info("shim replaced", pid=self._shim_pid)
         for flow_id in self.flow_ids():
             self._notify(flow_id)

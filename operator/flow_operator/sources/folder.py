@@ -30,6 +30,7 @@ from flow_operator.sources.apply import (
 from flow_operator.sources.draft import Draft, MovedError
 from flow_operator.sources.prune import QUIET, Prune, Vanishing, all_held
 from flow_operator.sources.scan import PATIENCE, SETTLE, Look, ManifestFile, Scanner
+from flow_operator.sources.summary import Summary
 from flow_operator.sources.watch import Watcher, WatchMode
 from flow_operator.store import Foresee, Store, write_durably
 from flow_operator.structs import prepared
@@ -113,6 +114,8 @@ class FolderSource:
         self._trouble_since: float | None = None
         self._waiting_since: float | None = None
         self._took = 0.0
+        self._looked_at = 0.0
+        self._changes = 0
         self._doubt_since: float | None = None
         self._disturbed = True
         self._flows = _flows_of(self._state)
@@ -214,7 +217,10 @@ class FolderSource:
             begun = self._clock.monotonic()
             self._scanner_thread = threading.get_ident()
             try:
-                self._scan(self._scanner.look(), confirmed)
+                look = self._scanner.look()
+                self._scan(look, confirmed)
+                if look.trouble is None:
+                    self._looked_at = self._clock.wall()
             except StorageError as error:
                 self._disturbed = True
                 if confirmed:
@@ -304,6 +310,7 @@ class FolderSource:
                     draft.put_into(transaction, self._foresee)
             except MovedError:
                 continue
+            self._changes += 1
             return applied
         raise StorageError("flows change faster than the folder can be applied")
 
@@ -353,6 +360,19 @@ class FolderSource:
             log.info("pruned", flows=list(applied.pruned))
 
     # --- for the API ---------------------------------------------------------------------
+
+    def summary(self) -> Summary:
+        """The folder in figures."""
+        look = self._look
+        return Summary(
+            files=len(look.files),
+            faulty=len(self._applied.troubles),
+            flows=len(self._flows),
+            held=len(self._vanishing.held),
+            trouble=look.trouble is not None,
+            applied=self._changes,
+            looked_at=self._looked_at,
+        )
 
     def describe(self) -> FolderView:
         """The folder, file by file."""

@@ -8,6 +8,7 @@ from flow_operator.store.audit import AuditLimits
 from flow_operator.store.desired import Desired, Edit, Foresee
 from flow_operator.store.events import EventFile
 from flow_operator.store.files import write_durably
+from flow_operator.store.health import Health
 from flow_operator.store.lock import DataLock
 from flow_operator.store.memories import Memories
 from flow_operator.store.records import Origin, StoredFlow, Tombstone
@@ -21,6 +22,7 @@ __all__ = [
     "Edit",
     "EventFile",
     "Foresee",
+    "Health",
     "Memories",
     "Origin",
     "Store",

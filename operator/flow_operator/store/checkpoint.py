@@ -11,6 +11,7 @@ import structlog
 from flow_operator.errors import StorageError
 from flow_operator.manifest import dump_yaml
 from flow_operator.store.files import storage_errors, sync_directory, write_synced
+from flow_operator.store.health import SyncTimer
 from flow_operator.store.records import Record
 from flow_operator.store.reserve import Reserve
 
@@ -32,6 +33,10 @@ class Checkpointer:
         present: the newest durable record of a flow.
         before: makes durable what must be so before a file is replaced.
         reserve: is taken again as soon as there is space for it.
+        timer: tells how long it takes.
+
+    Attributes:
+        failing: whether the disk has refused the last round.
     """
 
     def __init__(
@@ -40,6 +45,7 @@ class Checkpointer:
         present: Callable[[str], Record | None],
         before: Callable[[], None],
         reserve: Reserve,
+        timer: SyncTimer,
     ) -> None:
         self._directory = directory
         self._present = present
@@ -50,6 +56,13 @@ class Checkpointer:
         self._running = threading.Lock()
         self._closing = False
         self._thread: threading.Thread | None = None
+        self._timer = timer
+        self.failing = False
+
+    @property
+    def pending(self) -> int:
+        """How many journals wait."""
+        return len(self._pending)
 
     def later(self, journal: Path, flow_ids: list[str]) -> None:
         """Have the files of a committed journal written in the background."""
@@ -92,8 +105,10 @@ class Checkpointer:
                 self.run()
                 self._reserve.take()
                 delay, told = DELAY, ""
+                self.failing = False
             except StorageError as error:
                 delay = RETRY
+                self.failing = True
                 if str(error) != told:
                     log.warning("the disk refuses; trying again every second", error=str(error))
                     told = str(error)
@@ -109,7 +124,8 @@ class Checkpointer:
                 pending = dict(self._pending)
             if not pending:
                 return
-            self._write_files(pending)
+            with self._timer.of("checkpoint"):
+                self._write_files(pending)
             with storage_errors("cannot remove a journal"):
                 for journal in pending:
                     journal.unlink(missing_ok=True)

@@ -26,6 +26,7 @@ class Group:
         records: every record, in the order of the transactions.
         parts: the same as they stand in the journal.
         version: the largest resourceVersion given away so far.
+        writers: how many members have changed something.
     """
 
     def __init__(self, version: int) -> None:
@@ -33,6 +34,7 @@ class Group:
         self.records: list[Record] = []
         self.parts: list[bytes] = []
         self.version = version
+        self.writers = 0
         self._done = threading.Event()
         self._error: BaseException | None = None
 
@@ -41,6 +43,7 @@ class Group:
         self.staged.update((record.flow_id, record) for record in records)
         self.records += records
         self.parts += parts
+        self.writers += bool(records)
         self.version = version
 
     def finish(self, error: BaseException | None = None) -> None:

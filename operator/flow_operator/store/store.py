@@ -10,8 +10,9 @@ from pathlib import Path
 import structlog
 
 from flow_operator.clock import Clock, SystemClock, rfc3339
-from flow_operator.errors import InvalidError, StorageError
+from flow_operator.errors import InvalidError, StorageError, StorageFullError
 from flow_operator.manifest import Document, SourceText, parse_yaml
+from flow_operator.meter import Meter
 from flow_operator.settings import Layout
 from flow_operator.store.audit import Audit, AuditLimits, line_of
 from flow_operator.store.checkpoint import Checkpointer
@@ -22,6 +23,7 @@ from flow_operator.store.files import (
     write_durably,
 )
 from flow_operator.store.group import Door, Group
+from flow_operator.store.health import Health, SyncTimer
 from flow_operator.store.history import History
 from flow_operator.store.journal import (
     journal_part,
@@ -59,21 +61,27 @@ class Store:
         clock: Clock | None = None,
         audit: AuditLimits = AuditLimits(),  # noqa: B008 - frozen
         migrator: Migrator | None = None,
+        meter: Meter | None = None,
     ) -> None:
         self._clock = clock or SystemClock()
+        self._meter = meter or Meter()
         self._directory = layout.flows
         self._migrator = migrator or Migrator(layout)
         self._versions = layout.root / "version"
         self._records: dict[str, Record] = {}
         self._dependents: dict[str, set[str]] = {}
         self._showing = threading.Lock()
-        self._door = Door(lambda: self.version, self._commit)
+        self._door = Door(lambda: self.version, self._write)
         self._reserve = Reserve(layout.reserve)
         self._history = History(layout.history)
         self._audit = Audit(layout.audit, audit)
-        self._behind = Checkpointer(self._directory, self.record, self._before, self._reserve)
+        self._time = SyncTimer(self._clock, self._meter)
+        self._behind = Checkpointer(
+            self._directory, self.record, self._before, self._reserve, self._time
+        )
         self._listeners: list[Listener] = []
         self._sequence = 0
+        self._failing = False
         self._refused: list[Path] = []
         self._kept_version = 0
         self.version = 0
@@ -137,7 +145,7 @@ class Store:
         Raises:
             StorageError: the changes could not be made durable; nothing was changed.
         """
-        with self._door.member() as group:
+        with self._counted(dry_run=dry_run), self._door.member() as group:
             if not frees:
                 self._reserve.take()
             transaction = Transaction(self, group, by, rfc3339(self._clock.wall()))
@@ -151,6 +159,26 @@ class Store:
             for listener in self._listeners:
                 listener(transaction.changes)
 
+    @contextlib.contextmanager
+    def _counted(self, *, dry_run: bool) -> Iterator[None]:
+        """Tell of a write that is refused."""
+        try:
+            yield
+        except StorageError as error:
+            if not dry_run:
+                self._meter.refused(full=isinstance(error, StorageFullError))
+            raise
+
+    def health(self) -> Health:
+        """Whether writes are durable, as far as is known."""
+        behind = self._behind
+        return Health(
+            failing=self._failing or behind.failing,
+            reserve=not self._reserve.missing,
+            journals=behind.pending,
+            corrupt=len(self.corrupt),
+        )
+
     def make_room(self) -> bool:
         """Give the reserve back on a full disk; returns whether there was one to give."""
         given = self._reserve.give_back()
@@ -158,6 +186,17 @@ class Store:
             log.warning("the disk is full; only what stops or deletes is written until it is not")
             self._behind.wake()
         return given
+
+    def _write(self, group: Group) -> None:
+        """Commit a group, and tell how that has gone."""
+        begun, done = self._clock.monotonic(), False
+        try:
+            self._commit(group)
+            done = True
+        finally:
+            self._failing = not done
+        took = self._clock.monotonic() - begun
+        self._meter.committed(group.writers, len(group.records), sum(map(len, group.parts)), took)
 
     def _commit(self, group: Group) -> None:
         """Make a group durable, then known; the door sees to it that nobody else writes.
@@ -171,7 +210,8 @@ class Store:
         lines = b"".join(map(line_of, group.records))
         self._audit.prepare(lines)
         try:
-            write_journal(journal, group.parts)
+            with self._time.of("journal"):
+                write_journal(journal, group.parts)
         except StorageError as error:
             if error.renamed:
                 # Should a power cut bring it back, whatever is acknowledged later is newer.
@@ -191,7 +231,8 @@ class Store:
 
     def _before(self) -> None:
         """Make durable what must be so before a journal's files are written and it goes."""
-        self._audit.sync()
+        with self._time.of("audit"):
+            self._audit.sync()
         self._history.write()
 
     def _settle_refused(self) -> None:

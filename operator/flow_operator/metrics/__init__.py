@@ -1,0 +1,8 @@
+"""Metrics for Prometheus: the only place that knows its library, and the names of what is told."""
+
+from flow_operator.metrics.counted import Counted
+from flow_operator.metrics.exposition import Exposition
+from flow_operator.metrics.flows import FlowCollector
+from flow_operator.metrics.parts import Parts, Shim
+
+__all__ = ["Counted", "Exposition", "FlowCollector", "Parts", "Shim"]

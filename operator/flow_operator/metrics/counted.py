@@ -1,0 +1,178 @@
+"""What is counted as it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client.core import Metric
+
+from flow_operator.meter import Lane, Looked, Meter, Sync
+from flow_operator.metrics.instruments import Counter, Histogram, Level
+
+_WORK = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 1.0, 5.0, 30.0)
+"""Seconds: a look takes a third of a millisecond, and 30 s when the shim does not answer."""
+
+_SYNCS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""Seconds: from memory (0.1 ms) to a disk that has a hard time."""
+
+_REQUESTS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 10.5, 60.0)
+"""Seconds: commands wait for 10 s unless they are told otherwise."""
+
+_WRITERS = (1, 2, 4, 8, 16, 32, 64)
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+NO_ROUTE = "none"
+OTHER_METHOD = "other"
+
+ENDS = ("Drained", "DrainTimedOut", "Terminated", "Forced", "Completed", "Failed", "Lost")
+EXITS = ("Completed", "Error", "Signaled", "OOMKilled", "SpawnFailed", "ExitUnknown")
+
+
+def _each(*values: str) -> list[tuple[str, ...]]:
+    return [(value,) for value in values]
+
+
+class Counted(Meter):
+    """A meter that keeps what it is told, for scrapes."""
+
+    def __init__(self) -> None:
+        self._waited = Histogram(
+            "flow_operator_workqueue_queue_duration_seconds",
+            "How long flows wait for a worker after they were added to the queue.",
+            _WORK,
+            ("lane",),
+            _each("hurried", "normal"),
+        )
+        self._looked = Histogram(
+            "flow_operator_reconcile_duration_seconds",
+            "How long a worker takes to look at a flow.",
+            _WORK,
+            ("result",),
+            _each("ok", "waiting", "retry", "error"),
+        )
+        self._launched = Counter("flow_operator_runs_launched_total", "Runs that were launched.")
+        self._ended = Counter(
+            "flow_operator_runs_ended_total",
+            "Runs of which nothing is left.",
+            ("outcome",),
+            _each(*ENDS),
+        )
+        self._exited = Counter(
+            "flow_operator_step_exits_total",
+            "Ends of the processes of steps.",
+            ("reason",),
+            _each(*EXITS),
+        )
+        self._noted = Counter(
+            "flow_operator_events_total", "Events that were recorded.", ("type", "reason")
+        )
+        self._commits = Histogram(
+            "flow_operator_store_commit_duration_seconds",
+            "How long it takes to make a group of transactions durable.",
+            _SYNCS,
+        )
+        self._writers = Histogram(
+            "flow_operator_store_group_transactions",
+            "How many transactions become durable together.",
+            _WRITERS,
+        )
+        self._records = Counter(
+            "flow_operator_store_records_total",
+            "Records that were written; each has a line in the audit log.",
+        )
+        self._bytes = Counter(
+            "flow_operator_store_written_bytes_total", "Bytes of records in journals."
+        )
+        self._synced = Histogram(
+            "flow_operator_store_sync_duration_seconds",
+            "How long it takes to write something and have the disk make it durable.",
+            _SYNCS,
+            ("kind",),
+            _each("journal", "audit", "checkpoint"),
+        )
+        self._refused = Counter(
+            "flow_operator_store_refused_writes_total",
+            "Transactions that could not be made durable.",
+            ("reason",),
+            _each("full", "error"),
+        )
+        self._answered = Histogram(
+            "flow_operator_http_request_duration_seconds",
+            "How long it takes to answer requests; of a stream, to begin it.",
+            _REQUESTS,
+            ("route", "method", "code"),
+        )
+        self._in_flight = Level(
+            "flow_operator_http_requests_in_flight",
+            "Requests that are being answered, this one too; streams that have begun are not.",
+        )
+
+    def waited(self, lane: Lane, seconds: float) -> None:
+        """Observe it."""
+        self._waited.observe(seconds, lane)
+
+    def looked(self, result: Looked, seconds: float) -> None:
+        """Observe it."""
+        self._looked.observe(seconds, result)
+
+    def launched(self) -> None:
+        """Count it."""
+        self._launched.add()
+
+    def exited(self, reason: str) -> None:
+        """Count it."""
+        self._exited.add(reason)
+
+    def ended(self, outcome: str) -> None:
+        """Count it."""
+        self._ended.add(outcome)
+
+    def noted(self, reason: str, *, warning: bool) -> None:
+        """Count it; reasons are words of the source."""
+        self._noted.add("Warning" if warning else "Normal", reason)
+
+    def committed(self, writers: int, records: int, size: int, seconds: float) -> None:
+        """Observe it."""
+        self._commits.observe(seconds)
+        self._writers.observe(writers)
+        self._records.add(by=records)
+        self._bytes.add(by=size)
+
+    def synced(self, kind: Sync, seconds: float) -> None:
+        """Observe it."""
+        self._synced.observe(seconds, kind)
+
+    def refused(self, *, full: bool) -> None:
+        """Count it."""
+        self._refused.add("full" if full else "error")
+
+    def asked(self) -> None:
+        """Count it."""
+        self._in_flight.change(1)
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Observe it; whatever a client has written, the labels have few values."""
+        self._in_flight.change(-1)
+        known = method if method in _METHODS else OTHER_METHOD
+        self._answered.observe(seconds, route or NO_ROUTE, known, f"{status // 100}xx")
+
+    def collect(self) -> Iterable[Metric]:
+        """Everything that was told so far; called by a registry."""
+        told: tuple[Counter | Histogram | Level, ...] = (
+            self._launched,
+            self._ended,
+            self._exited,
+            self._noted,
+            self._looked,
+            self._waited,
+            self._commits,
+            self._writers,
+            self._records,
+            self._bytes,
+            self._synced,
+            self._refused,
+            self._answered,
+            self._in_flight,
+        )
+        return [instrument.family() for instrument in told]
