@@ -23,7 +23,8 @@ from flow_operator.settings import Layout
 from flow_operator.sources import Summary
 from flow_operator.store import DataLock, Desired, Memories, Store
 from flow_operator.workqueue import WorkQueue
-from support import FakeClock
+from scrapes import Scrape, make_status, make_step
+from support import FakeClock, make_document
 
 SUMMARY = Summary(
     files=4, faulty=1, flows=7, held=2, trouble=False, applied=5, looked_at=1_700_000_000.0
@@ -121,6 +122,15 @@ def make_api(root: Path) -> Iterator[Any]:
     logs.close()
     store.close()
     lock.release()
+
+
+@pytest.fixture
+def full_scrape(api: Api) -> Scrape:
+    """A scrape in which every metric has a sample."""
+    api.client.send("POST", "/flows", [make_document("a", "x", "y")]).close()
+    api.board.publish(make_status("a", steps=(make_step(), make_step(name="s1"))))
+    api.board.record("a", "Launching", "")
+    return Scrape(api.client.get("/metrics").read().decode())
 
 
 @pytest.fixture

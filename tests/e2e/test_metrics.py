@@ -48,7 +48,8 @@ def test_what_happens_to_flows_is_counted_exactly(flowd: Flowd) -> None:
     assert told.value("flow_operator_flow_restarts_total", flow="piped") == 1
     flows = {k: v for k, v in told.by("flow_operator_flows", "status").items() if v}
     assert flows == {"stopped": 2, "failed": 1}
-    assert told.value("flow_operator_flow_status", flow="short", status="failed") == 1
+    labels = {"flow": "short", "status": "failed", "desired": "running"}
+    assert told.value("flow_operator_flow_status", **labels) == 1
     stalled = {"flow": "short", "condition": "Stalled"}
     assert told.value("flow_operator_flow_condition", **stalled) == 1
     assert told.value("flow_operator_store_records_total") == 5

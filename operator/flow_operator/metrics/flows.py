@@ -165,9 +165,16 @@ def _counts(statuses: Sequence[FlowStatus], unseen: int) -> Iterable[Metric]:
 
 def _states(statuses: Sequence[FlowStatus]) -> Metric:
     name = "flow_operator_flow_status"
-    family = GaugeMetricFamily(name, "1 for the status that the flow has.")
+    family = GaugeMetricFamily(
+        name, "1 for the status that the flow has, and what is desired of it."
+    )
     family.samples = [
-        Sample(name, {"flow": status.flow_id, "status": status.status}, 1) for status in statuses
+        Sample(
+            name,
+            {"flow": status.flow_id, "status": status.status, "desired": status.desired},
+            1,
+        )
+        for status in statuses
     ]
     return family
 
