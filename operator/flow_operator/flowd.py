@@ -24,7 +24,7 @@ import structlog
 from flow_operator import __version__
 from flow_operator.api import LOOPBACK, Access, Hosts, Server, Services, Tokens, create_app
 from flow_operator.board import Board
-from flow_operator.clock import SystemClock, boot_id
+from flow_operator.clock import SystemClock, boot_id, rfc3339
 from flow_operator.controller import Controller
 from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
@@ -138,7 +138,7 @@ class Operator:
             adopted=lambda: self._adopted,
             folder=self._folder.summary if self._folder else None,
         )
-        flows = FlowCollector(board, self._store, figures)
+        flows = FlowCollector(board, self._store, figures, since=rfc3339(clock.wall()))
         self._services = Services(
             store=self._store,
             desired=Desired(self._store, reconciler.foresee),

@@ -112,7 +112,7 @@ def make_api(root: Path) -> Iterator[Any]:
             **changes,
         }
         parts = Parts(queue, store, logs, shim, given["ready"], lambda: 3, lambda: SUMMARY)
-        flows = FlowCollector(board, store, given["figures"])
+        flows = FlowCollector(board, store, given["figures"], since="2020")
         given.setdefault("scrape", Exposition((parts, flows, meter)).scrape)
         services = Services(meter=meter, **given)
         client = Client(create_app(services))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import threading
 from collections.abc import Iterable
 
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from flow_operator.errors import RetryableError
 from flow_operator.figures import Figures
 from flow_operator.logs import Keeper
+from flow_operator.metrics import patience
+from flow_operator.runners.base import Usage
 from scrapes import Scrape, make_status, publish
-from support import FakeClock, make_document
+from support import FakeClock, eventually, make_document
 
 OPEN_METRICS = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 REQUESTS = "flow_operator_http_request_duration_seconds_count"
@@ -178,6 +181,54 @@ def test_it_answers_while_the_runner_is_away(make_api):
     assert told.value("flow_operator_ready") == 0
     assert told.value("flow_operator_flow_ready", flow="a") == 1
     assert told.value("flow_operator_flow_memory_bytes", flow="a") == 0
+
+
+class _Hanging:
+    """A runner that does not answer until it is let."""
+
+    def __init__(self) -> None:
+        self.go_on = threading.Event()
+        self.asked = 0
+
+    def usage(self, flow_ids: Iterable[str]) -> dict:
+        self.asked += 1
+        self.go_on.wait()
+        return {"a-0-uid-1": (Usage(1.0, 4096, 0, 3),)}
+
+
+def test_it_answers_while_the_runner_hangs(make_api, monkeypatch):
+    """Without what flows use; and no scrape waits for what another one already waits for."""
+    monkeypatch.setattr(patience, "PATIENCE", 0.05)
+    runner = _Hanging()
+    figures = Figures({"process": runner}, FakeClock(), lambda _flow_id: {})
+    api = make_api(figures=figures)
+    publish(api.board, "a")
+    memory = "flow_operator_flow_memory_bytes"
+    for _ in range(3):
+        told = scrape(api)
+        assert told.value("flow_operator_flow_ready", flow="a") == 1
+        assert told.value("flow_operator_flows", status="running") == 1
+        assert told.value(memory, flow="a") is None
+    assert runner.asked == 1
+    runner.go_on.set()
+    assert eventually(lambda: Scrape(_shown(api, memory))).value(memory, flow="a") == 4096
+
+
+def _shown(api, name):
+    text = scrape(api).text
+    assert f"{name}{{" in text
+    return text
+
+
+def test_figures_that_fail_are_a_failure_of_the_scrape(make_api, monkeypatch):
+    """What is raised is not swallowed on its way between threads."""
+    monkeypatch.setattr(patience, "PATIENCE", 5)
+    figures = Figures({"process": object()}, FakeClock(), lambda _flow_id: {})
+    api = make_api(figures=figures)
+    publish(api.board, "a")
+    answer = api.client.get("/metrics")
+    answer.read()
+    assert answer.status == 500
 
 
 def test_no_secret_is_told(api):

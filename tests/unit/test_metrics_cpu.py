@@ -19,21 +19,20 @@ def _flow(*steps):
 
 @pytest.fixture
 def totals() -> CpuTotals:
-    """Those of an operator that was scraped before there was a flow."""
-    made = CpuTotals()
-    made.of([])
-    return made
+    """Those of an operator that is older than all flows."""
+    return CpuTotals(since="2020-01-01T00:00:00.000Z")
 
 
-def test_what_was_used_before_the_first_scrape_is_not_counted():
-    """The processes outlive the operator: a counter that begins with theirs would leap."""
-    totals = CpuTotals()
+def test_what_processes_had_used_that_were_taken_back_is_not_counted():
+    """They have outlived an operator: a counter that begins with what they had used would leap."""
+    totals = CpuTotals(since="2024-01-01T00:00:00.001Z")
+    assert totals.of([]) == []
     assert totals.of([_flow((1, 5000.0))]) == [0]
     assert totals.of([_flow((1, 5001.5))]) == [1.5]
 
 
-def test_what_a_later_process_has_used_is_counted_whole(totals):
-    """It has come since."""
+def test_what_a_process_of_this_operator_has_used_is_counted_whole(totals):
+    """However late the first scrape."""
     assert totals.of([_flow((1, 2.0))]) == [2.0]
 
 

@@ -20,13 +20,16 @@ Key = tuple[str, str]
 class CpuTotals:
     """Adds up what is seen from one scrape to the next.
 
-    What a process has used before the first scrape is not counted: a counter that begins high is a
-    leap after each restart of the operator, as the processes are still there. Nor is what one has
+    What processes have used that are older than the operator is not counted until they have been
+    seen once: a counter that begins high is a leap after each of its restarts. Nor is what one has
     used between the last scrape and its end: nobody saw it.
+
+    Args:
+        since: RFC 3339; when the operator was started.
     """
 
-    def __init__(self) -> None:
-        self._first = True
+    def __init__(self, since: str) -> None:
+        self._since = since
         self._last: dict[Key, _Last] = {}
         self._totals: dict[str, float] = {}
 
@@ -39,15 +42,16 @@ class CpuTotals:
             for step in status.steps:
                 key = (step.run, step.name)
                 before = self._last.get(key)
-                total += self._grown(before, step)
+                total += self._grown(status, before, step)
                 last[key] = _seen(before, step)
             totals[status.flow_id] = total
-        self._last, self._totals, self._first = last, totals, False
+        self._last, self._totals = last, totals
         return list(totals.values())
 
-    def _grown(self, before: _Last | None, step: StepStatus) -> float:
+    def _grown(self, status: FlowStatus, before: _Last | None, step: StepStatus) -> float:
         if before is None:
-            return 0.0 if self._first else step.cpu_seconds
+            adopted = status.started_at is not None and status.started_at < self._since
+            return 0.0 if adopted else step.cpu_seconds
         if step.cpu_seconds >= before.cpu_seconds:
             return step.cpu_seconds - before.cpu_seconds
         # It has fallen: another process, or a descendant is gone without anybody's waiting for it.

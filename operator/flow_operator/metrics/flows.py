@@ -14,6 +14,7 @@ from prometheus_client.samples import Sample
 from flow_operator.board import Board
 from flow_operator.figures import Figures
 from flow_operator.metrics.cpu import CpuTotals
+from flow_operator.metrics.patience import PatientFigures
 from flow_operator.model.status import FlowStatus, Phase
 from flow_operator.store import Store
 
@@ -85,6 +86,9 @@ _ROWS = (
         "When the oldest replica that runs was launched, since the epoch.",
         _started,
     ),
+)
+
+_FIGURES = (
     _Row(
         GaugeMetricFamily,
         "flow_operator_flow_memory_bytes",
@@ -117,22 +121,26 @@ class FlowCollector:
     Args:
         board: the statuses.
         store: the flows that nobody has looked at yet.
-        figures: adds what they use, at most two seconds old.
+        figures: adds what they use, at most two seconds old. While it does not answer, nothing is
+            told of that.
+        since: RFC 3339; when the operator was started.
     """
 
-    def __init__(self, board: Board, store: Store, figures: Figures) -> None:
+    def __init__(self, board: Board, store: Store, figures: Figures, since: str) -> None:
         self._board = board
         self._store = store
-        self._figures = figures
-        self._cpu = CpuTotals()
+        self._figures = PatientFigures(figures)
+        self._cpu = CpuTotals(since)
         self._collecting = threading.Lock()
 
     def collect(self) -> Iterable[Metric]:
         """Everything that is told of flows; called by a registry."""
         with self._collecting:
             told = self._board.all()
-            statuses = self._figures.added(told[key] for key in sorted(told))
-            spent = self._cpu.of(statuses)
+            seen = [told[key] for key in sorted(told)]
+            figured = self._figures.added(seen)
+            spent = None if figured is None else self._cpu.of(figured)
+        statuses = seen if figured is None else figured
         unseen = sum(record.flow_id not in told for record in self._store.flows())
         labels: list[Labels] = [{"flow": status.flow_id} for status in statuses]
         return [
@@ -140,7 +148,8 @@ class FlowCollector:
             _states(statuses),
             _conditions(statuses),
             *(_rows(row, statuses, labels) for row in _ROWS),
-            _cpu(spent, labels),
+            *(_rows(row, figured or (), labels) for row in _FIGURES),
+            _cpu(spent or (), labels),
         ]
 
 
@@ -196,7 +205,7 @@ def _rows(row: _Row, statuses: Sequence[FlowStatus], labels: Sequence[Labels]) -
     values = map(row.value, statuses)
     family.samples = [
         Sample(row.name, label, value)
-        for label, value in zip(labels, values, strict=True)
+        for label, value in zip(labels, values, strict=False)
         if value is not None
     ]
     return family
@@ -204,7 +213,7 @@ def _rows(row: _Row, statuses: Sequence[FlowStatus], labels: Sequence[Labels]) -
 
 def _cpu(spent: Sequence[float], labels: Sequence[Labels]) -> Metric:
     name = "flow_operator_flow_cpu_seconds_total"
-    said = "CPU time of all processes, as far as it was seen since the operator's first scrape."
+    said = "CPU time of all processes, as far as scrapes of this operator have seen it."
     family = CounterMetricFamily(name, said)
-    family.samples = [Sample(name, *pair) for pair in zip(labels, spent, strict=True)]
+    family.samples = [Sample(name, *pair) for pair in zip(labels, spent, strict=False)]
     return family
