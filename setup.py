@@ -24,6 +24,7 @@ TEST = [
     "pytest>=8.2,<10",
     "pytest-timeout>=2.3,<3",
     "pytest-xdist>=3.6,<4",
+    "trustme>=1.1,<2",
     "schemathesis>=4.20,<5",
 ]
 

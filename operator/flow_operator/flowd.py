@@ -22,7 +22,16 @@ from typing import Any
 import structlog
 
 from flow_operator import __version__
-from flow_operator.api import LOOPBACK, Access, Hosts, Server, Services, Tokens, create_app
+from flow_operator.api import (
+    LOOPBACK,
+    Access,
+    Certificates,
+    Hosts,
+    Server,
+    Services,
+    Tokens,
+    create_app,
+)
 from flow_operator.board import Board
 from flow_operator.clock import SystemClock, boot_id, rfc3339
 from flow_operator.controller import Controller
@@ -157,7 +166,8 @@ class Operator:
             meter=meter,
         )
         access = Access(settings.socket_mode, settings.socket_group)
-        self._server = Server(create_app(self._services), settings.address, access)
+        tls = Certificates(*settings.tls) if settings.tls is not None else None
+        self._server = Server(create_app(self._services), settings.address, access, tls)
         board.subscribe_changes(self._server.poke)
         self._settings = settings
 
@@ -224,11 +234,11 @@ class Operator:
             return
         if self._settings.tokens is None:
             log.warning("whoever reaches this machine can run commands here", url=self.address.url)
-        else:
+        elif not self.address.tls:
             log.warning(
                 "tokens are sent in clear text",
                 url=self.address.url,
-                hint="put a proxy with TLS before it, and listen on 127.0.0.1 or unix:PATH",
+                hint="give --tls-cert and --tls-key, or listen on 127.0.0.1 or unix:PATH",
             )
 
     def run_until(self, signals: StopSignals) -> None:
@@ -332,6 +342,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, default=Path(".flowd"), help="where state is kept")
     parser.add_argument("--manifests", type=Path, help="a folder of manifests to watch")
     parser.add_argument("--listen", help="HOST:PORT or unix:PATH, instead of app_url's")
+    parser.add_argument(
+        "--tls-cert",
+        type=Path,
+        metavar="FILE",
+        help="serve https with this certificate (PEM, the chain after it)",
+    )
+    parser.add_argument(
+        "--tls-key", type=Path, metavar="FILE", help="its key, readable by nobody else"
+    )
     parser.add_argument("--log-level", choices=_LEVELS, default="info")
     parser.add_argument("--log-format", choices=("text", "json"), default="text")
     parser.add_argument(
@@ -458,9 +477,11 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
                 parser.error(f"FLOWD_{action.dest.upper()}: {error}")
     parser.set_defaults(**given)
     options = parser.parse_args(arguments)
-    app_url = environment.get("app_url") or environment.get("APP_URL") or DEFAULT_URL
+    if bool(options.tls_cert) != bool(options.tls_key):
+        parser.error("--tls-cert and --tls-key belong together: give both")
+    app_url = environment.get("app_url") or environment.get("APP_URL") or None
     try:
-        address = Address.parse(options.listen, app_url)
+        address = Address.parse(options.listen, app_url, tls=bool(options.tls_cert))
     except ValueError as error:
         parser.error(str(error))
     if not address.loopback and not options.tokens and not options.insecure:
@@ -485,6 +506,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         log_reserve=options.log_reserve,
         audit_size=options.audit_size,
         audit_files=options.audit_files,
+        tls=(options.tls_cert.absolute(), options.tls_key.absolute()) if address.tls else None,
         tokens=options.tokens.absolute() if options.tokens else None,
         allow_hosts=options.allow_hosts,
         socket_mode=options.socket_mode,

@@ -13,6 +13,11 @@ _PORT = re.compile("[0-9]{1,5}")
 
 DEFAULT_URL = "http://127.0.0.1:8710"
 
+_OTHER_SCHEME = {
+    "https": "https needs --tls-cert and --tls-key",
+    "http": "with --tls-cert it must begin with https://",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -97,36 +102,50 @@ class Address:
         port: 0 lets the kernel choose.
         prefix: path under which everything is served, without a final slash.
         unix: path of a unix socket instead.
+        tls: whether it is served as https.
     """
 
     host: str = ""
     port: int = 0
     prefix: str = ""
     unix: Path | None = None
+    tls: bool = False
 
     @classmethod
-    def parse(cls, listen: str | None, app_url: str) -> Address:
+    def parse(cls, listen: str | None, app_url: str | None, *, tls: bool = False) -> Address:
         """From ``--listen`` (``HOST:PORT`` or ``unix:PATH``), else from the base URL.
+
+        Args:
+            listen: where to listen instead of where the base URL says.
+            app_url: the base URL; None is the default one.
+            tls: whether there is a certificate.
 
         Raises:
             ValueError: with a sentence that names the bad part.
         """
+        scheme = "https" if tls else "http"
+        if app_url is None:
+            app_url = DEFAULT_URL.replace("http", scheme)
         try:
             url = urlsplit(app_url)
-            name, port = url.hostname, 80 if url.port is None else url.port
+            name, port = url.hostname, (443 if tls else 80) if url.port is None else url.port
         except ValueError as error:
             raise ValueError(f"app_url is no URL: {app_url!r}: {error}") from None
-        if url.scheme != "http" or not name:
+        if url.scheme not in ("http", "https") or not name:
             raise ValueError(f"app_url must look like {DEFAULT_URL}, not {app_url!r}")
+        if url.scheme != scheme:
+            raise ValueError(f"app_url is {app_url!r}: {_OTHER_SCHEME[url.scheme]}")
         prefix = url.path.rstrip("/")
         if listen is None:
-            return cls(name, port, prefix)
+            return cls(name, port, prefix, tls=tls)
         if listen.startswith("unix:"):
+            if tls:
+                raise ValueError("--tls-cert is for HOST:PORT: nobody listens in on a unix socket")
             return cls(prefix=prefix, unix=Path(listen.removeprefix("unix:")))
         host, separator, digits = listen.rpartition(":")
         if not separator or not _PORT.fullmatch(digits) or int(digits) > 65535:  # noqa: PLR2004
             raise ValueError(f"--listen must be HOST:PORT or unix:PATH, not {listen!r}")
-        return cls(host.strip("[]") or "0.0.0.0", int(digits), prefix)  # noqa: S104 - refused unless --insecure
+        return cls(host.strip("[]") or "0.0.0.0", int(digits), prefix, tls=tls)  # noqa: S104 - refused unless --insecure
 
     @property
     def loopback(self) -> bool:
@@ -144,7 +163,7 @@ class Address:
         if self.unix is not None:
             return f"unix:{self.unix}"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}{self.prefix}"
+        return f"{'https' if self.tls else 'http'}://{host}:{self.port}{self.prefix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +177,7 @@ class Settings:
         watch: ``auto`` asks the kernel what changes in the folder where it can tell; ``poll`` looks
             every second.
         insecure: serve beyond this machine although nobody is asked who they are.
+        tls: the files of the certificate and of its key; None serves in clear text.
         tokens: the file that says who may call, and do what; None asks nobody.
         allow_hosts: names of this operator, besides its own, that may stand in a Host header.
         socket_mode: the permissions of the unix socket.
@@ -182,6 +202,7 @@ class Settings:
     log_reserve: int | None = None
     audit_size: int = 10 * 2**20
     audit_files: int = 10
+    tls: tuple[Path, Path] | None = None
     tokens: Path | None = None
     allow_hosts: frozenset[str] = frozenset()
     socket_mode: int = 0o600

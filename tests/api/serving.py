@@ -6,6 +6,7 @@ import contextlib
 import math
 import queue
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Self
@@ -83,6 +84,11 @@ class Peer:
         self.socket.settimeout(timeout)
         self.socket.connect((server.address.host, server.address.port))
         self.got = b""
+
+    def secure(self, context: ssl.SSLContext) -> Self:
+        """Speak TLS from now on."""
+        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        return self
 
     def __enter__(self) -> Self:
         return self

@@ -230,3 +230,38 @@ def test_an_empty_variable_counts_as_unset():
     names = ("DATA", "MANIFESTS", "LISTEN", "LOG_LEVEL", "LOG_FORMAT", "PRUNE", "INSECURE")
     empty = {f"FLOWD_{name}": "" for name in names}
     assert read_settings([], empty) == read_settings([], {})
+
+
+def test_with_a_certificate_it_is_https():
+    """The default URL, and whatever is listened on; the port of https is 443."""
+    assert Address.parse(None, None, tls=True).url == "https://127.0.0.1:8710"
+    assert Address.parse("127.0.0.1:1", None, tls=True).url == "https://127.0.0.1:1"
+    assert Address.parse(None, "https://localhost/x", tls=True).url == "https://localhost:443/x"
+
+
+@pytest.mark.parametrize(
+    ("listen", "app_url", "tls", "why"),
+    [
+        (None, "https://127.0.0.1:1", False, "needs --tls-cert and --tls-key"),
+        (None, "http://127.0.0.1:1", True, "must begin with https://"),
+        ("127.0.0.1:1", "http://127.0.0.1:1", True, "must begin with https://"),
+        ("unix:/run/x", None, True, "nobody listens in"),
+    ],
+)
+def test_what_does_not_go_with_a_certificate(listen, app_url, tls, why):
+    """What is said and what is served must be the same."""
+    with pytest.raises(ValueError, match=why):
+        Address.parse(listen, app_url, tls=tls)
+
+
+def test_a_certificate_and_its_key_belong_together(tmp_path, capsys):
+    """One without the other is refused; both are told as they are named."""
+    for given in (["--tls-cert", "c"], ["--tls-key", "k"]):
+        with pytest.raises(SystemExit):
+            read_settings(given, {})
+        assert "--tls-cert and --tls-key" in capsys.readouterr().err
+    files = {"FLOWD_TLS_CERT": str(tmp_path / "c"), "FLOWD_TLS_KEY": str(tmp_path / "k")}
+    settings = read_settings([], files)
+    assert settings.tls == (tmp_path / "c", tmp_path / "k")
+    assert settings.address.tls
+    assert read_settings([], {}).tls is None

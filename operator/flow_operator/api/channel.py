@@ -20,6 +20,7 @@ from flow_operator.api.hub import Hub, Stream
 from flow_operator.api.parser import Parser
 from flow_operator.api.stream import Source
 from flow_operator.api.task import ProblemTask, Task
+from flow_operator.api.tls import TlsSocket
 
 UNSENT = 64 * 1024
 """Bytes that a stream may have on their way; more is not taken from its source."""
@@ -36,6 +37,7 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 30), (socket.TCP_KEEPINTVL, 10), (socket.TCP
 class Stage(enum.Enum):
     """What a client is waited for."""
 
+    HANDSHAKE = "handshake"
     IDLE = "beginning"
     HEAD = "head"
     BODY = "body"
@@ -43,7 +45,7 @@ class Stage(enum.Enum):
     END = "end"
 
 
-_OWING = frozenset({Stage.IDLE, Stage.HEAD})
+_OWING = frozenset({Stage.HANDSHAKE, Stage.IDLE, Stage.HEAD})
 
 
 class Channel(HTTPChannel):
@@ -64,6 +66,7 @@ class Channel(HTTPChannel):
     parser_class = Parser
     request: Any = None
     requests: list[Any]
+    will_close: bool
     close_when_flushed: bool
     total_outbufs_len: int
 
@@ -80,6 +83,7 @@ class Channel(HTTPChannel):
         self.since: float = self._now()
         self.stream: Stream | None = None
         self.lingers = False
+        self._sends_first: bool | None = False if isinstance(sock, TlsSocket) else None
         self._deaf = False
         self._answered = 0
         self._chunked = False
@@ -93,13 +97,49 @@ class Channel(HTTPChannel):
         """Whether to read. During a stream always, for that is how its client's end is seen."""
         if self._fileno is None:
             return False
+        if self._sends_first is not None:
+            return not self._sends_first
         if self.stream is not None or self._deaf:
             return not self.will_close
         return bool(super().readable())
 
     def writable(self) -> bool:
         """Whether to send."""
+        if self._sends_first is not None:
+            return self._fileno is not None and self._sends_first
         return self._fileno is not None and bool(super().writable())
+
+    def handle_read(self) -> None:
+        """Read what has come."""
+        if self._sends_first is not None:
+            self._agree()
+            return
+        try:
+            data = self.recv(self.adj.recv_bytes)
+        except BlockingIOError:
+            return  # The rest of a TLS record is yet to come.
+        except OSError:
+            self.handle_close()
+            return
+        if data:
+            self.received(data)
+
+    def _agree(self) -> None:
+        """Go on with the handshake of TLS."""
+        try:
+            self._sends_first = self.socket.handshake()
+        except OSError:
+            self.handle_close()
+        if self._sends_first is None:
+            self.since = self._now()
+
+    def send(self, data: Any, do_close: bool = True) -> int:  # noqa: FBT001, FBT002 - waitress's
+        """Send some bytes; returns how many. In the loop or in a worker, under the lock."""
+        try:
+            return int(super().send(data, do_close))
+        except OSError:
+            self.will_close = True  # The network has failed.
+            return 0
 
     def received(self, data: bytes) -> bool:
         """Take bytes of the client; those sent during a stream are answered by nobody."""
@@ -115,6 +155,9 @@ class Channel(HTTPChannel):
 
     def handle_write(self) -> None:
         """Send what is unsent."""
+        if self._sends_first is not None:
+            self._agree()
+            return
         with self.outbuf_lock:
             self._flush_exception(self._flush_some)
             unsent = self.total_outbufs_len
@@ -154,6 +197,8 @@ class Channel(HTTPChannel):
 
     def _stage(self) -> Stage:
         """What the client is waited for."""
+        if self._sends_first is not None:
+            return Stage.HANDSHAKE
         if self._deaf:
             return Stage.END
         if self.total_outbufs_len:
@@ -186,7 +231,11 @@ class Channel(HTTPChannel):
             return caps.body + received / caps.rate
         if stage is Stage.ANSWER:
             return caps.answer + (self._answered - self.total_outbufs_len) / caps.rate
-        return {Stage.END: caps.linger, Stage.HEAD: caps.head}.get(stage, caps.idle)
+        return {
+            Stage.HANDSHAKE: caps.handshake,
+            Stage.HEAD: caps.head,
+            Stage.END: caps.linger,
+        }.get(stage, caps.idle)
 
     def wait_for_client(self) -> None:
         """An answer is given; from now on it is the client that is waited for. In any thread."""

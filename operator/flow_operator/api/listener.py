@@ -14,6 +14,7 @@ from waitress.server import TcpWSGIServer, UnixWSGIServer
 from flow_operator.api.caps import Caps
 from flow_operator.api.channel import Channel
 from flow_operator.api.hub import Hub
+from flow_operator.api.tls import Certificates, TlsSocket
 from flow_operator.clock import Clock
 
 _TICK = 1.0
@@ -41,6 +42,7 @@ class _Listener:
     hub: Hub
     caps: Caps
     clock: Clock
+    certificates: Certificates | None = None
     accepting: bool
     active_channels: dict[int, Channel]
     trigger: Any
@@ -85,7 +87,7 @@ class _Listener:
         else:
             self._pause()
 
-    def accept(self) -> tuple[socket.socket, Any] | None:
+    def accept(self) -> tuple[socket.socket | TlsSocket, Any] | None:
         """A connection; None if it has gone already.
 
         Raises:
@@ -98,7 +100,14 @@ class _Listener:
                 self._pause()
                 self._make_room()
             raise
-        return found
+        if found is None or self.certificates is None:
+            return found
+        sock, address = found
+        try:
+            return TlsSocket(sock, self.certificates.context()), address
+        except (OSError, ValueError):
+            sock.close()  # It has gone already, or has sent something that is no TLS.
+            return None
 
     def _pause(self) -> None:
         # Else the loop would be told again at once of who is waiting.

@@ -20,6 +20,7 @@ from flow_operator.api.http import MAX_BODY
 from flow_operator.api.hub import Hub
 from flow_operator.api.lanes import Lanes
 from flow_operator.api.listener import TcpListener, UnixListener
+from flow_operator.api.tls import Certificates
 from flow_operator.api.unix_socket import Access, bind_unix, remove_unix, unix_identity
 from flow_operator.clock import SystemClock
 from flow_operator.settings import Address
@@ -35,6 +36,7 @@ class Server:
         app: what answers.
         address: where; it is bound when this returns.
         access: who may connect to a unix socket; by default only who the operator is.
+        tls: with what a TCP port is served, as https; None serves it in clear text.
         caps: what one client may take; in tests, less.
 
     Raises:
@@ -47,6 +49,7 @@ class Server:
         app: Callable[..., Any],
         address: Address,
         access: Access | None = None,
+        tls: Certificates | None = None,
         caps: Caps | None = None,
     ) -> None:
         caps = _affordable(caps or Caps())
@@ -57,6 +60,8 @@ class Server:
             lanes.shutdown(timeout=2)
             raise
         self._identity = unix_identity(address.unix) if address.unix is not None else None
+        self._server.certificates = tls
+        self._server.adj.url_scheme = "https" if tls else "http"
         clock = SystemClock()
         self._hub = Hub(self._server.pull_trigger, clock, caps.streams)
         self._server.hub, self._server.caps, self._server.clock = self._hub, caps, clock
@@ -85,6 +90,7 @@ class Server:
 
 
 _OPTIONS: dict[str, Any] = {
+    "recv_bytes": 64 * 1024,
     "channel_request_lookahead": 1,
     "inbuf_overflow": 128 * 1024,  # of each connection in memory; the rest is in a file
     "max_request_header_size": 32 * 1024,
@@ -105,7 +111,7 @@ def _listen(
         return UnixListener(app, adj=adj, bind_socket=False, **given), address
     adj = Adjustments(host=_one_address(address), port=address.port, **_OPTIONS)
     server = TcpListener(app, adj=adj, sockinfo=adj.listen[0], **given)
-    return server, Address(address.host, int(server.effective_port), address.prefix)
+    return server, replace(address, port=int(server.effective_port))
 
 
 def _affordable(caps: Caps) -> Caps:
