@@ -189,10 +189,24 @@ def test_a_client_that_has_gone(world: Any) -> None:
 
 
 def test_a_stream_that_comes_after_the_end(world: Any) -> None:
-    """It ends at once, as those before it did."""
+    """It is closed at once, and its client sees that nothing was whole."""
     tape, wire = Tape(), Wire()
     assert world.hub.admit()
     world.hub.close()
     world.hub.add(tape, wire)
-    assert (tape.closed, wire.ended) == (1, "whole")
+    assert (tape.closed, wire.ended) == (1, "broken")
     assert not world.hub.admit()
+
+
+def test_the_end_of_the_server(world: Any) -> None:
+    """What is new is still sent; a body of which more is known does not look whole."""
+    quiet, full = Tape(), Tape()
+    told, slow = world.add(quiet), world.add(full)
+    quiet.say(b"one", b"last")
+    full.say(b"a")
+    slow.room = False
+    world.hub.start()
+    world.hub.close()
+    assert (told.sent, told.ended) == ([b"one", b"last"], "whole")
+    assert (slow.sent, slow.ended) == ([], "broken")
+    assert (quiet.closed, full.closed) == (1, 1)

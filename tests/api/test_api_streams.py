@@ -104,6 +104,10 @@ def test_a_client_that_goes_while_much_is_unsent(server: Any, tapes: Any) -> Non
     eventually(lambda: closed(tapes["a"]), within=5)
 
 
+def looked_at(tape: Tape) -> None:
+    assert tape.looks
+
+
 def stalled(tape: Tape) -> Any:
     looks = tape.looks
 

@@ -110,11 +110,17 @@ def at_most(now: tuple[int, int], before: tuple[int, int]) -> None:
     assert now[1] <= before[1]
 
 
-def connect(demo: Flowd, stack: contextlib.ExitStack, count: int) -> list[socket.socket]:
+def connect(
+    demo: Flowd, stack: contextlib.ExitStack, count: int, receive: int | None = None
+) -> list[socket.socket]:
     url = urlsplit(str(demo.client.base_url))
     made = []
     for _ in range(count):
-        sock = stack.enter_context(socket.create_connection((url.hostname, url.port), 20))
+        sock = stack.enter_context(socket.socket())
+        if receive is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive)
+        sock.settimeout(20)
+        sock.connect((url.hostname, url.port))
         made.append(sock)
     return made
 
@@ -206,6 +212,23 @@ def test_200_followers(demo: Flowd, others: Any) -> None:
             while b"tick\n" not in said:
                 said += sock.recv(4096)
         go_on()
+
+
+def test_120_who_do_not_read_a_log(demo: Flowd, others: Any) -> None:
+    """More than there are threads, of more than is buffered for anybody."""
+    script = "head -c 40000000 /dev/zero | tr '\\0' x | fold -w 999; exec sleep 1000"
+    demo.create(make_document("loud", script))
+    log = demo.data / "logs" / "loud" / "0"
+    eventually(lambda: at_least(sum(path.stat().st_size for path in log.glob("*.log*")), 4 * 10**7))
+    with others() as go_on, contextlib.ExitStack() as stack:
+        for sock in connect(demo, stack, 120, receive=4096):
+            sock.sendall(request("GET /flows/loud/logs", "\r\n"))
+        go_on()
+        go_on()
+
+
+def at_least(value: int, wanted: int) -> None:
+    assert value >= wanted
 
 
 def test_flood(demo: Flowd, others: Any) -> None:

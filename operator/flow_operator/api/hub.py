@@ -24,6 +24,9 @@ _GAP = 0.01
 """Seconds in which all pokes are answered by one look, so that a storm of them takes no more than
 a hundred looks a second."""
 
+_LAST = 1.0
+"""Seconds in which streams are still served when the server ends."""
+
 log = structlog.get_logger("server")
 
 
@@ -54,12 +57,18 @@ class Stream:
         self.outlet = outlet
         self.look_at = -math.inf  # monotonic seconds
         self.beat_at = -math.inf
+        self.rests = False  # nothing was new when it was last looked at
 
     def due(self) -> float:
         """When something is next to be done without being woken."""
         return min(self.look_at, self.beat_at)
 
     def sent(self, now: float) -> None:
+        """Something was new; there may be more."""
+        self.rests = False
+        self.beat(now)
+
+    def beat(self, now: float) -> None:
         """Count the time of silence anew."""
         self.beat_at = now + HEARTBEAT if self.source.heartbeat else math.inf
 
@@ -68,6 +77,7 @@ class Stream:
 
         All streams of one period are looked at together, whenever they were begun.
         """
+        self.rests = True
         period = self.source.period
         self.look_at = math.inf if period is None else (now // period + 1) * period
         if self.source.ends_at > now:
@@ -119,9 +129,8 @@ class Hub:
                 self._added.append(stream)
                 self._changed.notify()
                 return stream
-        outlet.finish()
+        outlet.abort()
         self.abandon(source)
-        self._pull()
         return stream
 
     def abandon(self, source: Source) -> None:
@@ -164,10 +173,23 @@ class Hub:
     def _run(self) -> None:
         while self._wait():
             self.look()
-        for stream in (*self._streams, *self._added):
-            stream.outlet.finish()
+        self._look_for_the_last_time()
+        for stream in self._streams:
+            # A body of which more is known must not look as if it were whole.
+            end = stream.outlet.finish if stream.rests else stream.outlet.abort
+            end()
             self.abandon(stream.source)
         self._pull()
+
+    def _look_for_the_last_time(self) -> None:
+        """Send what is new, as far as clients keep up."""
+        until = self._clock.monotonic() + _LAST
+        self._poked, self._poked_at = True, -math.inf
+        self.look()
+        while any(s.look_at == -math.inf for s in self._streams):
+            if self._clock.monotonic() >= until:
+                return
+            self.look()
 
     def _wait(self) -> bool:
         """Wait for something to do; False if the server ends."""
@@ -198,7 +220,7 @@ class Hub:
             woken, self._woken = self._woken, set()
             self._streams.update(added)
             for stream in added:
-                stream.sent(now)
+                stream.beat(now)
             if not self._poked or now < self._poked_at + _GAP:
                 return woken
             self._poked, self._poked_at = False, now
@@ -212,7 +234,7 @@ class Hub:
         if stream.look_at <= now:
             return self._take(stream, now)
         if stream.beat_at <= now:
-            stream.sent(now)
+            stream.beat(now)
             if outlet.has_room():
                 outlet.push(stream.source.heartbeat)
                 return True
@@ -220,7 +242,7 @@ class Hub:
 
     def _take(self, stream: Stream, now: float) -> bool:
         if not stream.outlet.has_room():
-            stream.look_at = math.inf
+            stream.look_at, stream.rests = math.inf, False
             return False
         try:
             data = stream.source.take()

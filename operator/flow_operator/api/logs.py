@@ -68,9 +68,8 @@ def add_routes(app: Bottle, services: Services) -> None:
             _Log(label, Lines(stream, _begin(stream, last, second), clock), timestamps)
             for label, stream in streams
         ]
-        if not follow:
-            return HTTPResponse(_merged(logs), **_TEXT)
-        set_stream(request.environ, _Followed(logs, services.closing))
+        source = _Followed(logs, services.closing) if follow else _Printed(logs)
+        set_stream(request.environ, source)
         return HTTPResponse(b"", **_TEXT)
 
 
@@ -167,19 +166,38 @@ class _Log:
         return b"%b%b%b\n" % (self._label, when, line.text)
 
 
-_PIECE = 1000
-"""Lines that are sent at once."""
+_PIECE = 64 * 1024
+"""Bytes from which on lines are sent."""
+
+
+class _Printed:
+    """What has been printed up to now: however slowly it is read, no thread waits for that."""
+
+    period = None
+    ends_at = math.inf
+    heartbeat = b""
+
+    def __init__(self, logs: list[_Log]) -> None:
+        self._pieces = _merged(logs)
+
+    def take(self) -> bytes | None:
+        """The next lines; None after the last ones."""
+        return next(self._pieces, None)
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 def _merged(logs: list[_Log]) -> Iterator[bytes]:
     """All lines in the order of their seconds; those of one second by step."""
-    piece: list[bytes] = []
+    piece = bytearray()
     for line, log in heapq.merge(*(log.all() for log in logs), key=lambda entry: entry[0].second):
-        piece.append(log.encoded(line))
+        piece += log.encoded(line)
         if len(piece) >= _PIECE:
-            yield b"".join(piece)
-            piece = []
-    yield b"".join(piece)
+            yield bytes(piece)
+            piece.clear()
+    if piece:
+        yield bytes(piece)
 
 
 class _Followed:
