@@ -209,7 +209,8 @@ def test_it_answers_while_the_runner_hangs(make_api, monkeypatch):
         assert told.value("flow_operator_flow_ready", flow="a") == 1
         assert told.value("flow_operator_flows", status="running") == 1
         assert told.value(memory, flow="a") is None
-    assert runner.asked == 1
+    waiting = [thread for thread in threading.enumerate() if thread.name == "figures"]
+    assert (runner.asked, len(waiting)) == (1, 1)
     runner.go_on.set()
     assert eventually(lambda: Scrape(_shown(api, memory))).value(memory, flow="a") == 4096
 

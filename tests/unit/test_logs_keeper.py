@@ -88,12 +88,15 @@ def test_a_log_that_grows_is_kept_small(make: Make, layout: Layout) -> None:
     one = make()
     one.limit("demo", SMALL)
     stream = one.opened("demo", 0, "s0")
+    assert one.rotations == 0
     for _ in range(50):
         prints(stream.path, 100)
         always_for(0.02, lambda: None)
     await_small(layout)
     assert stream.end() == 50 * 100 * len(LINE)
     assert stream.end() - stream.first() > 2 * SMALL.size - 4096
+    assert one.rotations >= 2
+    assert one.lost == 0, "what is too old has not gone for want of space"
 
 
 def test_nobody_wakes_up_while_nothing_is_printed(make: Make, layout: Layout) -> None:
@@ -261,7 +264,7 @@ def test_logs_leave_the_disk_its_reserve(
     eventually(lambda: _assert(one._free() >= 2**20))
     eventually(lambda: _assert(dropped["old"] > 0))
     assert streams["young"].first() == 0
-    assert dropped["old"] == streams["old"].first()
+    assert one.lost == dropped["old"] == streams["old"].first()
 
 
 def test_where_nothing_old_is_left_the_largest_log_gives_way(
