@@ -325,6 +325,28 @@ def test_a_file_that_has_gone_or_is_open_to_others_keeps_them_too(
     assert tokens.error is None
 
 
+def test_a_file_that_has_just_changed_is_read_each_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For two seconds: its times may be too coarse to tell of another change."""
+    clock = FakeClock(wall=path.stat().st_ctime + 1.9)
+    tokens = Tokens(path, clock)
+    reads = []
+
+    def read(given: Path) -> Granted:
+        reads.append(given)
+        return read_granted(given)
+
+    monkeypatch.setattr("flow_operator.api.tokens.read_granted", read)
+    for _ in range(3):
+        assert tokens.find(TOKEN) is not None
+    assert len(reads) == 3
+    clock.advance(0.2)
+    for _ in range(3):
+        assert tokens.find(TOKEN) is not None
+    assert len(reads) == 4
+
+
 def test_a_file_that_rests_is_not_read(
     path: Path, monkeypatch: pytest.MonkeyPatch, logged_events: list[Any]
 ) -> None:

@@ -336,6 +336,16 @@ def _assert(condition: object) -> None:
     assert condition
 
 
+def test_clients_that_send_nonsense_and_go_fill_no_log(flowd: Flowd) -> None:
+    """Nobody is there to be answered, and there is nothing to tell: the fixture reads the log."""
+    address = (flowd.client.base_url.host, flowd.client.base_url.port)
+    for sent in [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"] * 200:
+        with socket.create_connection(address, timeout=5) as connection:
+            connection.sendall(sent)
+            connection.shutdown(socket.SHUT_WR)
+    assert flowd.client.get("/livez").status_code == 200
+
+
 def test_refusals_fill_no_log(flowd: Flowd) -> None:
     """However many there are."""
     before = len(Path(flowd.log).read_text())

@@ -22,25 +22,17 @@ SECRETS = {
     "token": "c4nary-token-+/~._0123456789",
     "refused": "c4nary-refused-+/~0123456789",
 }
-"""Each with characters that every way of writing writes in its own way, and each alone."""
+"""Each begins with what no way of escaping changes, and goes on with what each changes."""
 
 
 def spellings(secret: str) -> Iterator[bytes]:
-    """A secret as it may be written: as it is, escaped, in hex, and within base64."""
+    """What is found of a secret, escaped or not: its beginning, and that in hex and in base64."""
     data = secret.encode()
-    yield data
-    yield json.dumps(secret)[1:-1].encode()
-    yield json.dumps(secret, ensure_ascii=False)[1:-1].encode()
-    yield repr(secret)[1:-1].encode()
-    yield urllib.parse.quote(secret).encode()
-    yield urllib.parse.quote(secret, safe="").encode()
-    yield urllib.parse.quote_plus(secret).encode()
-    yield data.hex().encode()
+    yield data[:12]
+    yield data[:12].hex().encode()
     for before in range(3):
         # Its letters depend on where it begins within the whole; at the edges on what is beside it.
-        whole = base64.b64encode(b"-" * before + data)
-        yield whole[4:-4]
-        yield whole[4:-4].translate(bytes.maketrans(b"+/", b"-_"))
+        yield base64.b64encode(b"-" * before + data[:12])[4:-4]
 
 
 PATTERN = re.compile(
@@ -54,11 +46,12 @@ def test_the_look_finds_what_it_looks_for() -> None:
     for secret in SECRETS.values():
         for text in (
             *(secret, json.dumps({"a": [secret]}), repr([secret]), secret.encode().hex().upper()),
+            repr(secret.encode()),
             *(urllib.parse.urlencode({"a": secret}), urllib.parse.quote(secret)),
             *(base64.b64encode(f"{user}:{secret}".encode()).decode() for user in ("", "a", "ab")),
         ):
             assert PATTERN.search(text.encode()), text
-    assert not PATTERN.search(b"c4nary")
+    assert not PATTERN.search(b"c4nary, and nothing else")
 
 
 @pytest.fixture
