@@ -78,7 +78,7 @@ def make_api(root: Path) -> Iterator[Any]:
     clock = FakeClock()
     store = Store(layout, meter=meter)
     store.recover()
-    board = Board(clock, meter)
+    board = Board(clock, meter=meter)
     queue = WorkQueue(clock, meter)
     shim = FakeShim()
     memories = Memories(layout)

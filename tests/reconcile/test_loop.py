@@ -43,7 +43,7 @@ class Loop:
         self.store.recover()
         self.memories = Memories(layout)
         self.memories.recover()
-        self.board = Board(clock, meter)
+        self.board = Board(clock, meter=meter)
         self.queue = WorkQueue(clock, meter)
         self.runner = runner or FakeRunner(world)
         self.prober = Prober(clock, self.queue.add, self.runner.check, self.runner.read_log)
