@@ -11,6 +11,7 @@ import pytest
 from flow_operator.clock import SystemClock
 from flow_operator.errors import TerminalError
 from flow_operator.gauges import REST_SPELL
+from flow_operator.model.status import FlowStatus
 from flow_operator.runners.fake import FakeWorld
 from reconcile.test_loop import Loop
 from support import FakeClock, always_for, eventually, make_manifest
@@ -55,6 +56,18 @@ def _look(loop: Loop, clock: FakeClock, seconds: float) -> None:
         loop.gauges.look()
 
 
+def _come_to_rest(loop: Loop, clock: FakeClock) -> FlowStatus:
+    """Let time pass until the flow is told to be paused, however late a worker sees it."""
+
+    def check() -> FlowStatus:
+        _look(loop, clock, REST_SPELL)
+        status = loop.status("a")
+        assert status.status == "paused", status
+        return status
+
+    return eventually(check)
+
+
 def _assert(condition: object) -> None:
     assert condition
 
@@ -70,8 +83,7 @@ def test_an_intake_pause_is_told_when_the_pipes_are_empty_and_a_resume_ends_it(
     _look(loop, clock, 60)
     always_for(0.05, lambda: _assert(loop.status("a").status == "running"))
     steps[1].unread = 0
-    _look(loop, clock, 2 * REST_SPELL)
-    status = loop.reach("a", "paused")
+    status = _come_to_rest(loop, clock)
     assert status.settled
     eventually(lambda: _assert(loop.gauges._flows == {}))
     assert [step.state for step in status.steps] == ["waiting", "running", "running"]
@@ -104,8 +116,7 @@ def test_a_later_step_that_was_restarted_is_waited_for(loop: Loop, clock: FakeCl
     eventually(lambda: _assert(loop.gauges._flows["a"][run].rest.watched.attempts == (1, 2, 1)))
     _look(loop, clock, REST_SPELL / 2)
     always_for(0.05, lambda: _assert(loop.status("a").status == "running"))
-    _look(loop, clock, REST_SPELL)
-    loop.reach("a", "paused")
+    _come_to_rest(loop, clock)
     loop.runner.exits(run, 2, code=1)
     eventually(lambda: _assert(loop.world.runs[run].steps[2].attempt == 2))
     assert loop.status("a").status == "paused", "it is there for the resume, and nothing is left"
@@ -147,15 +158,13 @@ def test_a_runner_that_is_away_makes_nothing_idle(loop: Loop, clock: FakeClock) 
     _look(loop, clock, 60)
     always_for(0.05, lambda: _assert(loop.status("a").status == "running"))
     loop.world.away = False
-    _look(loop, clock, 2 * REST_SPELL)
-    loop.reach("a", "paused")
+    _come_to_rest(loop, clock)
 
 
 def test_a_source_that_cannot_be_started_again_is_told(loop: Loop, clock: FakeClock) -> None:
     """The resume was refused: it waits, and nothing counts as a restart."""
     _draining(loop)
-    _look(loop, clock, 2 * REST_SPELL)
-    loop.reach("a", "paused")
+    _come_to_rest(loop, clock)
     tried = threading.Event()
 
     def refuse(*_: object) -> None:
@@ -182,8 +191,7 @@ def test_a_change_of_the_mode_converges(loop: Loop, clock: FakeClock) -> None:
     loop.desired.replace(make_manifest("a", TICKS, "cat", state="paused", pause=INTAKE))
     eventually(lambda: _assert(_reason(loop) == "Draining"))
     assert not run.frozen
-    _look(loop, clock, 2 * REST_SPELL)
-    loop.reach("a", "paused")
+    _come_to_rest(loop, clock)
     loop.desired.replace(make_manifest("a", TICKS, "cat", state="paused"))
     eventually(lambda: _assert(run.frozen))
     loop.reach("a", "paused")
