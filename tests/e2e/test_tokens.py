@@ -8,12 +8,14 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
-from support import ROOT, Flowd, make_document
+from support import ROOT, Flowd, always_for, make_document
 
 TOKENS = {role: f"{role}-c4nary-0123456789abcdef" for role in ("viewer", "operator", "admin")}
 
@@ -21,7 +23,10 @@ TOKENS = {role: f"{role}-c4nary-0123456789abcdef" for role in ("viewer", "operat
 def write_tokens(path: Path, **roles: str) -> Path:
     """A file with a token of each role that is named."""
     given = roles or TOKENS
-    entries = [{"name": f"the-{role}", "role": role, "token": given[role]} for role in given]
+    entries = [
+        {"name": f"the-{role}", "role": role if role in TOKENS else "viewer", "token": given[role]}
+        for role in given
+    ]
     new = path.with_suffix(".new")
     new.write_text(json.dumps({"tokens": entries}))
     new.chmod(0o600)
@@ -85,6 +90,50 @@ def test_a_token_is_exchanged_without_a_restart(guarded: Flowd, root: Path) -> N
     said = guarded.log.read_text()
     assert "the tokens stay as they were" in said
     assert "c4nary" not in error + said
+
+
+STREAMS = ["/flows/a/logs?follow=1", "/events?watch=1", "/flows/status?watch=1"]
+
+
+@pytest.mark.parametrize("path", STREAMS)
+def test_streams_end_with_their_token(guarded: Flowd, root: Path, path: str) -> None:
+    """Within five seconds, also where nothing happens; others go on, and so do other edits."""
+    guarded.create(make_document("a", "echo hello; exec sleep 1000"))
+    guarded.await_status("a", "running")
+    ends = {role: threading.Event() for role in ("viewer", "operator")}
+    opened = threading.Barrier(3)
+    threads = [
+        threading.Thread(target=_read, args=(guarded, path, TOKENS[role], opened, ends[role]))
+        for role in ends
+    ]
+    for thread in threads:
+        thread.start()
+    opened.wait(20)
+    write_tokens(root / "tokens.yaml", **TOKENS, another="another-0123456789abcdef")
+    always_for(1, lambda: _assert(not any(end.is_set() for end in ends.values())))
+    write_tokens(root / "tokens.yaml", operator=TOKENS["operator"], admin=TOKENS["admin"])
+    assert ends["viewer"].wait(20)
+    assert not ends["operator"].is_set()
+    guarded.end()
+    for thread in threads:
+        thread.join(20)
+
+
+def _read(
+    flowd: Flowd, path: str, token: str, opened: threading.Barrier, ended: threading.Event
+) -> None:
+    headers = {"Authorization": f"Bearer {token}"}
+    url = str(flowd.client.base_url).rstrip("/") + path
+    with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
+        assert answer.status_code == 200
+        opened.wait(20)
+        for _ in answer.iter_bytes():
+            pass
+    ended.set()
+
+
+def _assert(condition: object) -> None:
+    assert condition
 
 
 def test_over_a_unix_socket_a_token_is_needed_too(

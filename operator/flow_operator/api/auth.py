@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import re
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import structlog
 
 from flow_operator.api.roles import role_needed
+from flow_operator.api.stream import WRAP, Source
 from flow_operator.api.tokens import Tokens
 from flow_operator.clock import Clock
 
 _CHALLENGE = 'Bearer realm="flow-operator"'
 _BEARER = re.compile(r"(?i:bearer) +([-A-Za-z0-9._~+/]{1,512}=*)")
+_LOOK = 5.0
+"""Seconds between two looks whether the token of a quiet stream still stands."""
+
 _QUIET = 10.0
 """Seconds between two lines of the log about requests that were refused."""
 
@@ -40,10 +46,13 @@ class Gate:
 
     def __init__(self, tokens: Tokens | None, clock: Clock) -> None:
         self._tokens = tokens
+        self._clock = clock
         self._refused = _Refused(clock)
 
     def admit(self, environ: dict[str, Any], path: str) -> Refusal | None:
         """Why a request is refused; if it is not, ``REMOTE_USER`` is whose token it has.
+
+        Its stream, if it gets one, ends when that token is taken out.
 
         Args:
             environ: the request.
@@ -83,6 +92,7 @@ class Gate:
                 "insufficient_scope",
             )
         environ["REMOTE_USER"] = grant.name
+        environ[WRAP] = partial(_Granted, stands=partial(tokens.stands, grant), clock=self._clock)
         return None
 
 
@@ -93,6 +103,31 @@ def _unauthorized(detail: str, error: str = "") -> Refusal:
 def _refusal(status: HTTPStatus, detail: str, error: str) -> Refusal:
     challenge = f'{_CHALLENGE}, error="{error}"' if error else _CHALLENGE
     return Refusal(status, detail, (("WWW-Authenticate", challenge),))
+
+
+class _Granted:
+    """A stream that ends when the token that it was opened with no longer stands."""
+
+    def __init__(self, source: Source, stands: Callable[[], bool], clock: Clock) -> None:
+        self._source = source
+        self._stands = stands
+        self._clock = clock
+        self.period = source.period
+        self.heartbeat = source.heartbeat
+
+    @property
+    def ends_at(self) -> float:
+        """All such streams are looked at together, whenever they were begun."""
+        looked = (self._clock.monotonic() // _LOOK + 1) * _LOOK
+        return min(self._source.ends_at, looked)
+
+    def take(self) -> bytes | None:
+        """What the source has, as long as the caller may see it."""
+        return self._source.take() if self._stands() else None
+
+    def close(self) -> None:
+        """Nobody reads any more."""
+        self._source.close()
 
 
 class _Refused:

@@ -20,6 +20,9 @@ _KEY = "flow_operator.stream"
 SERVE = "flow_operator.serve_stream"
 """Where the server leaves what takes a source over: ``(source) -> bool``, False if it is full."""
 
+WRAP = "flow_operator.wrap_stream"
+"""Where the gate leaves what it makes of a source: ``(source) -> source``."""
+
 RETRY_AFTER = "10"
 """Seconds after which a client that was refused may try again."""
 
@@ -90,6 +93,8 @@ class Streams:
             source.close()
             start_response(status, endless)
             return []
+        if (wrap := environ.get(WRAP)) is not None:
+            source = wrap(source)
         return _begin(source, environ.get(SERVE), status, endless, start_response)
 
 
