@@ -220,10 +220,9 @@ class Operator:
             )
         lines.append(f"  cgroups    {_cgroups(settings, self._runners['process'].capabilities)}")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
-        lines += [
-            f"  try        flowctl {url}status -w",
-        ]
-        if self.address.unix is None:
+        token = "--token-file FILE " if tokens is not None else ""
+        lines.append(f"  try        flowctl {url}{token}status -w")
+        if self.address.unix is None and not token:
             lines.append(f"             curl {self.address.url}/flows/status")
         lines.append("  stop       Ctrl-C drains every flow; once more stops at once")
         print("\n".join(lines), flush=True)  # noqa: T201 - for the person at the terminal
