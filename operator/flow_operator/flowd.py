@@ -145,6 +145,7 @@ class Operator:
             shim=local,
             ready=lambda: self._controller.synced,
             adopted=lambda: self._adopted,
+            streams=lambda: self._server.streams,
             folder=self._folder.summary if self._folder else None,
         )
         flows = FlowCollector(board, self._store, figures, since=rfc3339(clock.wall()))

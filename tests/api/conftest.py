@@ -111,7 +111,9 @@ def make_api(root: Path) -> Iterator[Any]:
             "hosts": Hosts(frozenset({"127.0.0.1"})),
             **changes,
         }
-        parts = Parts(queue, store, logs, shim, given["ready"], lambda: 3, lambda: SUMMARY)
+        parts = Parts(
+            queue, store, logs, shim, given["ready"], lambda: 3, lambda: 5, lambda: SUMMARY
+        )
         flows = FlowCollector(board, store, given["figures"], since="2020")
         given.setdefault("scrape", Exposition((parts, flows, meter)).scrape)
         services = Services(meter=meter, **given)

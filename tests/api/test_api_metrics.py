@@ -253,6 +253,7 @@ def test_the_parts_are_told_as_they_are(api):
     assert told.value("flow_operator_workqueue_adds_total") == 2
     assert told.value("flow_operator_shim_restarts_total") == 2
     assert told.value("flow_operator_adopted_runs") == 3
+    assert told.value("flow_operator_http_streams") == 5
     assert told.value("flow_operator_manifest_files") == 4
     assert told.value("flow_operator_manifest_files_with_errors") == 1
     assert told.value("flow_operator_manifest_held_flows") == 2

@@ -79,6 +79,11 @@ class Server:
         """Have every stream without a period looked at: something has changed. From any thread."""
         self._hub.poke()
 
+    @property
+    def streams(self) -> int:
+        """How many streams are open."""
+        return self._hub.count()
+
     def close(self) -> None:
         """End all streams, and answer nothing any more."""
         self._hub.close()

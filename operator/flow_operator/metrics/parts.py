@@ -33,6 +33,7 @@ class Parts:
     Attributes:
         ready: whether every flow has been taken back and is being looked after.
         adopted: how many runs were taken back when the operator started.
+        streams: how many answers of the API have no end and go on.
         folder: the watched folder in figures; None without one.
     """
 
@@ -42,6 +43,7 @@ class Parts:
     shim: Shim
     ready: Callable[[], bool]
     adopted: Callable[[], int]
+    streams: Callable[[], int]
     folder: Callable[[], Summary] | None
 
     def collect(self) -> Iterable[Metric]:
@@ -126,6 +128,11 @@ class Parts:
         )
 
     def _rest(self) -> Iterable[Metric]:
+        yield _gauge(
+            "flow_operator_http_streams",
+            "Streams that are open: watches, and logs that are followed.",
+            self.streams(),
+        )
         yield _counter(
             "flow_operator_log_rotations_total",
             "Times that the head of a log was moved away.",
