@@ -7,6 +7,7 @@ import os
 import resource
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -65,6 +66,7 @@ def test_who_never_reads_the_refusal_is_hung_up_on() -> None:
     """Nobody stays because he is being told to go."""
     with serving(plain, caps=caps(head=0.2, linger=0.2)) as server, Peer(server) as peer:
         peer.send(b"GET / HT")
+        eventually(lambda: open_are(server, 1))
         eventually(lambda: nobody(server))
 
 
@@ -119,8 +121,11 @@ def test_who_waits_for_an_answer_is_not_late(slow: Any, release: threading.Event
     """However long the operator takes; the time of the client begins when it has answered."""
     with serving(slow, caps=SHORT) as server, Peer(server).get("/") as peer:
         stays(server)
+        [channel] = server._server.active_channels.values()
+        before = time.monotonic()
         release.set()
         assert peer.answer() == (200, b"hello")
+        assert channel.since > before
 
 
 def test_streams_may_be_silent() -> None:
@@ -143,7 +148,7 @@ def large(_environ: dict[str, Any], start_response: Any) -> list[bytes]:
 def test_who_does_not_read_the_answer_is_hung_up_on() -> None:
     """Also where the kernel takes nothing more for it, so that no event would ever come."""
     with serving(large, caps=caps(answer=0.2)) as server, Peer(server, receive=4096) as peer:
-        peer.get("/")
+        peer.get("/").head()
         eventually(lambda: nobody(server))
 
 

@@ -210,6 +210,7 @@ def test_the_end_of_the_server_ends_all_streams(tapes: Any) -> None:
         peers = [Peer(server).get(f"/stream/{n}") for n in range(20)]
         for peer in peers:
             peer.head()
+        eventually(lambda: [looked_at(tape) for tape in tapes.values()])
     for peer in peers:
         with peer:
             assert peer.rest() == b"0\r\n\r\n"
