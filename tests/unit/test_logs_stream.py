@@ -429,15 +429,31 @@ def test_lines_have_their_times(path: Path) -> None:
     append(path, b"new\n")
     [lines] = Lines(stream, 0, clock).read()
     assert lines == [
-        Line(100, b"a"),
-        Line(100, b"b"),
-        Line(105, b"c"),
-        Line(105, b"longer"),
-        Line(106, b"d"),
-        Line(110, b"new"),
+        Line(100, b"a", 2),
+        Line(100, b"b", 4),
+        Line(105, b"c", 6),
+        Line(105, b"longer", 13),
+        Line(106, b"d", 15),
+        Line(110, b"new", 19),
     ]
     told = {second: since(stream, second) for second in (99, 100, 101, 105, 106, 107)}
     assert told == {99: 0, 100: 0, 101: 4, 105: 4, 106: 13, 107: 15}
+
+
+@pytest.mark.parametrize("timed", [True, False])
+def test_reading_goes_on_behind_any_line(
+    path: Path, monkeypatch: pytest.MonkeyPatch, timed: bool
+) -> None:
+    """Also behind one that was broken, as it is too long, and one that says what has gone."""
+    monkeypatch.setattr("flow_operator.logs.lines.LONGEST", 2 * PIECE)
+    stream, clock = Stream(path), FakeClock() if timed else None
+    append(path, numbered(PIECE // 10) + b"x" * (3 * PIECE) + b"\nend\n\n")
+    rotate(stream, 9)
+    whole = [line for lines in Lines(stream, 0, clock).read() for line in lines]
+    assert whole[-1].end == stream.end()
+    for place in (0, 1, PIECE // 20, len(whole) - 4, len(whole) - 3, len(whole) - 2):
+        rest = [line for lines in Lines(stream, whole[place].end, clock).read() for line in lines]
+        assert [line.text for line in rest] == [line.text for line in whole[place + 1 :]]
 
 
 def test_what_was_printed_while_nobody_looked_is_new(path: Path) -> None:
@@ -449,7 +465,7 @@ def test_what_was_printed_while_nobody_looked_is_new(path: Path) -> None:
     later = Stream(path)
     assert later.look(1000) == 10
     [lines] = Lines(later, 0, FakeClock(wall=2000)).read()
-    assert lines == [Line(100, b"old"), Line(1000, b"meanwhile")]
+    assert [(line.second, line.text) for line in lines] == [(100, b"old"), (1000, b"meanwhile")]
     assert since(later, 500) == 4
 
 
@@ -473,7 +489,7 @@ def test_times_outlive_rotations(path: Path) -> None:
         rotate(stream, 4)
     lines = Lines(stream, stream.first(), FakeClock(wall=500))
     told = [line for piece in lines.read() for line in piece]
-    assert told[-1] == Line(119, b"000119999")
+    assert told[-1] == Line(119, b"000119999", stream.end())
     assert all(line.second == int(line.text) // 1_000 for line in told[1:])
     position = since(stream, 117)
     assert stream.read(position).data.startswith(b"000117000\n")

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from bottle import Bottle, HTTPResponse
 from msgspec import Struct
 
+from flow_operator.api.frames import STREAMED
 from flow_operator.api.http import json_response
 from flow_operator.api.operation import JSON, Example, Operation
 from flow_operator.api.watching import (
-    STREAMED,
     VERSION,
     WATCHING,
     Message,

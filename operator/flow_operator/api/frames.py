@@ -60,10 +60,13 @@ NDJSON = Format("application/x-ndjson", b"", _line)
 SSE = Format("text/event-stream", b"retry: %d\n\n" % RETRY, _server_sent)
 
 
-def accepted(accept: str) -> Format:
-    """The format that an Accept header asks for: lines, unless it names server-sent events."""
-    kinds = (part.partition(";")[0].strip().lower() for part in accept.split(","))
-    return SSE if SSE.content_type in kinds else NDJSON
+STREAMED = (NDJSON.content_type, SSE.content_type)
+
+
+def accepted(accept: str) -> Format | None:
+    """The format that an Accept header names, server-sent events first; None for neither."""
+    kinds = [part.partition(";")[0].strip().lower() for part in accept.split(",")]
+    return next((form for form in (SSE, NDJSON) if form.content_type in kinds), None)
 
 
 class Frames:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING
 
 from bottle import Bottle, HTTPResponse, request
 
+from flow_operator.api.frames import STREAMED, Format, accepted
+from flow_operator.api.log_lines import Ids, Log, LogLine, LogLines
 from flow_operator.api.operation import TEXT, Example, Operation
 from flow_operator.api.parameters import Flag, Number, Parameter
 from flow_operator.api.stream import set_stream
+from flow_operator.api.watching import stream_response
 from flow_operator.clock import rfc3339
 from flow_operator.errors import InvalidError, NotFoundError
 from flow_operator.logs import Stream
@@ -44,12 +47,16 @@ FOLLOW = Flag("follow", "Go on with what is printed from now on.")
 READ = Operation(
     summary="What a flow prints",
     description="Lines of text, oldest first: stderr of each step, and stdout of the last one. "
-    "Where lines come from several steps or replicas, `[step/replica]` stands before each.",
+    "Where lines come from several steps or replicas, `[step/replica]` stands before each. "
+    "With `follow` also as objects, if Accept names `text/event-stream` or `application/x-ndjson`; "
+    "a stream goes on after the line whose id is in `Last-Event-ID`.",
     tag="Logs",
-    media=(TEXT,),
+    media=(TEXT, *STREAMED),
+    streams=LogLine,
     answers=({"type": "string"},),
     query=(STEP, REPLICA, TAIL, SINCE, TIMESTAMPS, FOLLOW),
-    problems=(404, 503),
+    asks=("Last-Event-ID",),
+    problems=(404, 410, 503),
     example=Example(query={"tail": "2"}, answer="a line\nanother one\n"),
 )
 
@@ -59,18 +66,30 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.get("/flows/<flow_id>/logs", operation=READ)
     def get_logs(flow_id: str) -> HTTPResponse:
-        last = TAIL.read()
-        second = _since(services, SINCE.text())
         timestamps, follow = TIMESTAMPS.given(), FOLLOW.given()
-        streams = _streams(services, flow_id)
-        clock = services.clock if timestamps or (len(streams) > 1 and not follow) else None
-        logs = [
-            _Log(label, Lines(stream, _begin(stream, last, second), clock), timestamps)
-            for label, stream in streams
+        uid, logs = _logs(services, flow_id)
+        positions = _begins(services, logs)
+        form = accepted(request.environ.get("HTTP_ACCEPT", ""))
+        if follow and form is not None:
+            ids = Ids(flow_id, uid, logs)
+            return _follow_objects(services, ids, positions, form)
+        clock = services.clock if timestamps or (len(logs) > 1 and not follow) else None
+        told = [
+            _Log(label, Lines(log.stream, position, clock), timestamps)
+            for label, log, position in zip(_labels(logs), logs, positions, strict=True)
         ]
-        source = _Followed(logs, services.closing) if follow else _Printed(logs)
+        source = _Followed(_added(told), services.closing) if follow else _Printed(told)
         set_stream(request.environ, source)
         return HTTPResponse(b"", **_TEXT)
+
+
+def _follow_objects(
+    services: Services, ids: Ids, positions: list[int], form: Format
+) -> HTTPResponse:
+    last = request.environ.get("HTTP_LAST_EVENT_ID")
+    lines = LogLines(ids, ids.read(last) if last else positions, services.clock, form)
+    set_stream(request.environ, _Followed(lines.pieces(), services.closing, lines.heartbeat))
+    return stream_response(form)
 
 
 def _since(services: Services, text: str | None) -> int | None:
@@ -95,13 +114,19 @@ def _since(services: Services, text: str | None) -> int | None:
     )
 
 
+def _begins(services: Services, logs: list[Log]) -> list[int]:
+    """The position of the first line that is asked for of each log."""
+    last, second = TAIL.read(), _since(services, SINCE.text())
+    return [_begin(log.stream, last, second) for log in logs]
+
+
 def _begin(stream: Stream, last: float | None, second: int | None) -> int:
     position = stream.first() if last is None else tail(stream, int(last))
     return position if second is None else max(position, since(stream, second))
 
 
-def _streams(services: Services, flow_id: str) -> list[tuple[bytes, Stream]]:
-    """(label, stream) of the logs asked for, in the order of the steps.
+def _logs(services: Services, flow_id: str) -> tuple[str, list[Log]]:
+    """The uid of the flow, and the logs asked for, in the order of the steps.
 
     A step that was never started has none yet, and gets one to wait for.
 
@@ -124,22 +149,22 @@ def _streams(services: Services, flow_id: str) -> list[tuple[bytes, Stream]]:
         )
     wanted = [step] if step else steps
     replicas = list(range(spec.replicas)) if replica is None else [int(replica)]
-    return [
-        (
-            _label(name, number, len(wanted), len(replicas)).encode(),
-            services.logs.stream(flow_id, number, name),
-        )
+    return record.uid, [
+        Log(name, number, services.logs.stream(flow_id, number, name))
         for number in replicas
         for name in wanted
     ]
 
 
-def _label(step: str, replica: int, steps: int, replicas: int) -> str:
-    """What stands before each line where lines come from several files."""
-    parts = [step] if steps > 1 else []
-    if replicas > 1:
-        parts.append(str(replica))
-    return f"[{'/'.join(parts)}] " if parts else ""
+def _labels(logs: list[Log]) -> list[bytes]:
+    """What stands before each line of a log where lines come from several."""
+    steps = len({log.step for log in logs}) > 1
+    replicas = len({log.replica for log in logs}) > 1
+    labels = []
+    for log in logs:
+        parts = [*([log.step] if steps else []), *([str(log.replica)] if replicas else [])]
+        labels.append(f"[{'/'.join(parts)}] ".encode() if parts else b"")
+    return labels
 
 
 class _Log:
@@ -200,27 +225,31 @@ def _merged(logs: list[_Log]) -> Iterator[bytes]:
         yield bytes(piece)
 
 
+def _added(logs: list[_Log]) -> Iterator[bytes]:
+    """What is printed from now on; an empty piece where nothing is new."""
+    while True:
+        for log in logs:
+            for lines in log.added():
+                yield b"".join(map(log.encoded, lines))
+        yield b""
+
+
 class _Followed:
     """What is printed from now on, as a body without an end."""
 
     period = _POLL
     ends_at = math.inf
-    heartbeat = b""
 
-    def __init__(self, logs: list[_Log], closing: threading.Event) -> None:
-        self._pieces = self._all(logs)
+    def __init__(
+        self, pieces: Iterator[bytes], closing: threading.Event, heartbeat: bytes = b""
+    ) -> None:
+        self._pieces = pieces
         self._closing = closing
+        self.heartbeat = heartbeat
 
     def take(self) -> bytes | None:
         """What was added; None when the operator ends."""
         return None if self._closing.is_set() else next(self._pieces)
-
-    def _all(self, logs: list[_Log]) -> Iterator[bytes]:
-        while True:
-            for log in logs:
-                for lines in log.added():
-                    yield b"".join(map(log.encoded, lines))
-            yield b""
 
     def close(self) -> None:
         """Nothing is held."""

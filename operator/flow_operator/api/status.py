@@ -8,12 +8,12 @@ import msgspec
 from bottle import Bottle, HTTPResponse
 
 from flow_operator.api.errors import problem
+from flow_operator.api.frames import STREAMED
 from flow_operator.api.http import etag_of, tagged_response
 from flow_operator.api.lists import PAGES, page, selected_fields, selected_labels
 from flow_operator.api.operation import JSON, Example, Operation
 from flow_operator.api.statuses import Statuses, status_of
 from flow_operator.api.watching import (
-    STREAMED,
     VERSION,
     WATCHING,
     Matches,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bottle import HTTPResponse, request
 from msgspec import Struct
 
-from flow_operator.api.frames import NDJSON, SSE, Frames, Kind, accepted
+from flow_operator.api.frames import NDJSON, Format, Frames, Kind, accepted
 from flow_operator.api.lists import CONTINUE, LIMIT
 from flow_operator.api.parameters import Flag, Number, Parameter
 from flow_operator.api.stream import set_stream
@@ -37,7 +37,6 @@ SINCE = Parameter(
 TIMEOUT = Number("timeout", "Of a watch: seconds after which it ends.", None, 1, 86_400)
 
 WATCHING = (WATCH, SINCE, TIMEOUT)
-STREAMED = (NDJSON.content_type, SSE.content_type)
 VERSION = "Resource-Version"
 
 
@@ -77,7 +76,7 @@ def watched_instead(services: Services, watched: Callable[[], Watched]) -> HTTPR
             raise parameter.fault("not for a watch" if watches else "only for a watch: watch=1")
     if not watches:
         return None
-    form, lasts = accepted(request.environ.get("HTTP_ACCEPT", "")), TIMEOUT.read()
+    form, lasts = accepted(request.environ.get("HTTP_ACCEPT", "")) or NDJSON, TIMEOUT.read()
     set_stream(
         request.environ,
         Watch(
@@ -89,6 +88,11 @@ def watched_instead(services: Services, watched: Callable[[], Watched]) -> HTTPR
             math.inf if lasts is None else services.clock.monotonic() + lasts,
         ),
     )
+    return stream_response(form)
+
+
+def stream_response(form: Format) -> HTTPResponse:
+    """The head of a stream; no proxy may keep it back."""
     headers = {"Cache-Control": "no-cache", "Vary": "Accept", "X-Accel-Buffering": "no"}
     return HTTPResponse(b"", **{"Content-Type": form.content_type, **headers})
 

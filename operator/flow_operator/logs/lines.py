@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import NamedTuple
 
 from flow_operator.clock import Clock
@@ -13,13 +14,16 @@ LONGEST = 1024 * 1024
 
 
 class Line(NamedTuple):
-    """One line without its end, and by when it was begun, in seconds since the epoch.
+    """One line without its end.
 
-    0 where times were not asked for.
+    Attributes:
+        second: by when it was begun, since the epoch; 0 where times were not asked for.
+        end: the position behind it, at which the next one begins.
     """
 
     second: int
     text: bytes
+    end: int
 
 
 class Lines:
@@ -49,7 +53,8 @@ class Lines:
                 gone = part.start - self._position
                 self._rest = b""
                 self._position = part.start
-                yield [Line(0, b"[flow-operator: %d bytes are no longer kept]" % gone)]
+                told = b"[flow-operator: %d bytes are no longer kept]" % gone
+                yield [Line(0, told, part.start)]
             if not part.data:
                 return
             begin = self._position - len(self._rest)
@@ -66,15 +71,17 @@ class Lines:
         return self._with_times(self._position - len(rest), [rest]) if rest else []
 
     def _with_times(self, begin: int, texts: list[bytes]) -> list[Line]:
+        *begins, end = accumulate((len(text) + 1 for text in texts), initial=begin)
+        # The last line may have been broken before its end.
+        ends = [*begins[1:], min(end, self._position)]
         if self._clock is None:
-            return [Line(0, text) for text in texts]
-        positions = []
-        for text in texts:
-            positions.append(begin)
-            begin += len(text) + 1
+            return [Line(0, text, end) for text, end in zip(texts, ends, strict=True)]
         now = int(self._clock.wall())
-        seconds = self._stream.times.seconds_of(positions)
-        return [Line(second or now, text) for second, text in zip(seconds, texts, strict=True)]
+        seconds = self._stream.times.seconds_of(begins)
+        return [
+            Line(second or now, text, end)
+            for second, text, end in zip(seconds, texts, ends, strict=True)
+        ]
 
 
 def since(stream: Stream, second: int) -> int:
