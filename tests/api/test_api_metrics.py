@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import string
 import threading
 from collections.abc import Iterable
@@ -45,6 +46,15 @@ def test_the_format_is_the_one_that_is_asked_for(api, accept, kind, last):
     assert answer.headers["Content-Type"].startswith(kind)
     assert text.endswith(last)
     assert Scrape(text).value("flow_operator_flow_ready", flow="a") == 1
+
+
+def test_no_name_needs_to_be_escaped(api):
+    """So names are told as they are also to a scraper that only reads the old letters."""
+    publish(api.board, "a")
+    accept = f"{OPEN_METRICS.partition(',')[0]};escaping=underscores"
+    for name, labels in scrape(api, accept).series():
+        assert re.fullmatch(r"[a-z][a-z0-9_]*", name)
+        assert all(re.fullmatch(r"[a-z]+", label) for label, _ in labels)
 
 
 def test_an_accept_header_that_is_nonsense_is_none(api):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.openmetrics.exposition import ALLOWUTF8
 from prometheus_client.registry import Collector
 
 
@@ -37,11 +39,16 @@ class Exposition:
         return encode(self._registry), kind
 
 
-def _encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
+def _encoder(accept: str) -> tuple[Callable[..., bytes], str]:
     # The content type repeats parts of what is asked for, and a version may be any text.
     if not (accept.isascii() and accept.isprintable()):
         accept = ""
     try:
-        return choose_encoder(accept)
+        chosen: tuple[Callable[..., bytes], str] = choose_encoder(accept)
     except (TypeError, ValueError):
         return choose_encoder("")
+    encode, kind = chosen
+    if kind.endswith("escaping=underscores"):
+        # No name of ours needs it, and to look at each of their letters takes nearly half the time.
+        return partial(encode, escaping=ALLOWUTF8), kind
+    return encode, kind
