@@ -45,7 +45,7 @@ setup(
         "httpx>=0.27,<0.29",
         "jsonschema>=4.21,<5",
         "msgspec>=0.19,<1",
-        "prometheus-client>=0.22,<1",
+        "prometheus-client>=0.23,<1",
         "pyyaml>=6.0.1,<7",
         "rich>=13.7,<16",
         "structlog>=24.1,<27",
