@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +15,7 @@ from flow_operator.board import CHANGES, Board, Changes
 from flow_operator.board.changes import WEIGHT
 from flow_operator.model.status import FlowStatus, StepStatus
 from flow_operator.reconciler import unknown_status
-from support import FakeClock
+from support import FakeClock, eventually
 
 
 def status(steps: int = 1, message: str = "") -> FlowStatus:
@@ -73,41 +75,58 @@ def _often_switched() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+class Reader(threading.Thread):
+    """Reads changes without a lock; what it must not see is in ``faults``."""
+
+    def __init__(self, changes: Changes) -> None:
+        super().__init__()
+        self._changes = changes
+        self.over = threading.Event()
+        self.faults: list[object] = []
+        self.seen = 0
+
+    def run(self) -> None:
+        cursor = 0
+        while not self.over.is_set():
+            cursor = self._read(cursor)
+            time.sleep(0)
+
+    def _read(self, cursor: int) -> int:
+        if cursor == self._changes.revision:
+            return cursor
+        change = self._changes.next(cursor)
+        if change is None:
+            if self._changes.holds(cursor):
+                self.faults.append(("lost", cursor))
+            return self._changes.revision
+        if change.revision != cursor + 1 or change.after.message != f"{change.revision}":
+            self.faults.append(change)
+        self.seen += 1
+        return change.revision
+
+
 @pytest.mark.usefixtures("_often_switched")
 def test_readers_see_every_change_or_that_they_were_too_slow():
     """While others publish: never a wrong one, none twice, none left out."""
     board = Board(FakeClock())
-    board.changes = changes = Changes(most=16)
-    stop = threading.Event()
-    faults: list[object] = []
-    seen = [0] * 4
+    board.changes = Changes(most=16)
+    readers = [Reader(board.changes) for _ in range(4)]
+    numbers = itertools.count(1)
 
-    def read(place: int) -> None:
-        cursor = 0
-        while not stop.is_set() or cursor < changes.revision:
-            if cursor == changes.revision:
-                continue
-            change = changes.next(cursor)
-            if change is None:
-                if changes.holds(cursor):
-                    faults.append(("lost", cursor))
-                cursor = changes.revision
-                continue
-            if change.revision != cursor + 1 or change.after.message != f"{change.revision}":
-                faults.append(change)
-            cursor = change.revision
-            seen[place] += 1
+    def enough() -> None:
+        for _ in range(20):
+            board.publish(status(message=f"{next(numbers)}"))
+        assert all(reader.seen > 300 for reader in readers)
 
-    readers = [threading.Thread(target=read, args=(place,)) for place in range(4)]
     for reader in readers:
         reader.start()
-    for number in range(1, 3001):
-        board.publish(status(message=f"{number}"))
-    stop.set()
-    for reader in readers:
-        reader.join()
-    assert faults == []
-    assert all(seen)
+    try:
+        eventually(enough, every=0)
+    finally:
+        for reader in readers:
+            reader.over.set()
+            reader.join()
+    assert [reader.faults for reader in readers] == [[]] * 4
 
 
 def test_numbers_of_two_boards_are_told_apart():
