@@ -89,6 +89,7 @@ def inside(gate: Gate, count: int) -> None:
 def test_who_would_wait_too_long_is_refused(gate: Gate) -> None:
     """503 with Retry-After, at once; those who wait already are answered."""
     with serving(gate, caps=Caps(waiting=5)) as server, contextlib.ExitStack() as stack:
+        eventually(lambda: all_idle(server))
         peers = waiting(stack, server, THREADS + 5)
         eventually(lambda: queued(server, 5))
         with Peer(server).get("/") as refused:
@@ -98,6 +99,10 @@ def test_who_would_wait_too_long_is_refused(gate: Gate) -> None:
         assert json.loads(body)["status"] == 503
         gate.release.set()
         assert [peer.answer() for peer in peers] == [(200, b"hello")] * len(peers)
+
+
+def all_idle(server: Any) -> None:
+    assert server._server.task_dispatcher._work.active_count == 0
 
 
 def test_large_bodies_wait_for_each_other(gate: Gate) -> None:

@@ -20,6 +20,7 @@ from serving import Peer, Tape, serving, streaming
 
 from flow_operator.api import Certificates
 from flow_operator.api.caps import Caps
+from flow_operator.api.tls import TlsSocket
 from flow_operator.errors import InvalidError
 from flow_operator.settings import Address
 from support import always_for, eventually
@@ -336,3 +337,40 @@ def test_a_client_that_resets_in_the_midst(server: Any, files: Files) -> None:
     eventually(lambda: nobody(server))
     with Peer(server).secure(files.context).get("/") as other:
         assert other.answer() == (200, b"hello")
+
+
+def test_one_thread_at_a_time_is_within_the_library(files: Files) -> None:
+    """Who sends waits for who reads: its objects break otherwise."""
+    entered, leave, inside = threading.Event(), threading.Event(), []
+
+    class Library:
+        def recv(self, _size: int) -> bytes:
+            inside.append("in")
+            entered.set()
+            leave.wait(20)
+            inside.append("out")
+            return b"x"
+
+        def send(self, data: bytes) -> int:
+            inside.append("sent")
+            return len(data)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        secured = TlsSocket(ours, files.read().context())
+        real, secured._tls = secured._tls, Library()
+        reader = threading.Thread(target=secured.recv, args=(1,))
+        sender = threading.Thread(target=secured.send, args=(b"x",))
+        reader.start()
+        assert entered.wait(10)
+        sender.start()
+        always_for(0.2, lambda: only(inside, "in"))
+        leave.set()
+        reader.join(10)
+        sender.join(10)
+        real.close()
+    assert inside == ["in", "out", "sent"]
+
+
+def only(inside: list[str], what: str) -> None:
+    assert inside == [what]

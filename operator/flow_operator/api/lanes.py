@@ -41,8 +41,7 @@ class Lanes:
     def add_task(self, channel: Channel) -> None:
         """Have the next request of a connection answered, or refuse it if too many wait."""
         lane = self._lane_of(channel.requests[0])
-        # Some of those who queue have a thread that is just waking up.
-        if len(lane.queue) - _idle(lane) >= self._caps.waiting:
+        if _waiting(lane) >= self._caps.waiting:
             channel.refuse(503, "too many requests are waiting; try again later", retry_after=1)
         else:
             lane.add_task(channel)
@@ -66,5 +65,7 @@ def _lane(threads: int) -> ThreadedTaskDispatcher:
     return lane
 
 
-def _idle(lane: ThreadedTaskDispatcher) -> int:
-    return len(lane.threads) - int(lane.active_count)
+def _waiting(lane: ThreadedTaskDispatcher) -> int:
+    """Who queues without a thread that is just waking up for him."""
+    with lane.lock:
+        return len(lane.queue) - (len(lane.threads) - int(lane.active_count))
