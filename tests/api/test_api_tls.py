@@ -212,6 +212,35 @@ def test_a_request_in_many_small_records(server: Any, files: Files) -> None:
         assert peer.answer() == (200, b"hello")
 
 
+def test_a_record_that_comes_in_two_halves(server: Any, files: Files) -> None:
+    """The first one is no reason to hang up."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = files.context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with Peer(server) as peer:
+
+        def step(action: Any) -> bytes:
+            """Do something of TLS, with what comes for it."""
+            while True:
+                try:
+                    return bytes(action() or b"")
+                except ssl.SSLWantReadError:
+                    peer.send(outgoing.read())
+                    incoming.write(peer.socket.recv(65536))
+
+        step(tls.do_handshake)
+        tls.write(b"GET / HTTP/1.1\r\n\r\n")
+        record = outgoing.read()
+        peer.send(record[:-20])
+        [channel] = server._server.active_channels.values()
+        always_for(0.2, lambda: connected(channel))
+        peer.send(record[-20:])
+        assert step(lambda: tls.read(100)).startswith(b"HTTP/1.1 200 OK")
+
+
+def connected(channel: Any) -> None:
+    assert channel.connected
+
+
 def test_old_versions_are_refused(server: Any, files: Files) -> None:
     """TLS 1.2 is spoken, nothing before it."""
     files.context.maximum_version = ssl.TLSVersion.TLSv1_2
