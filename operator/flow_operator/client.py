@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from flow_operator.errors import Fault, FlowError, GoneError, InvalidError
-from flow_operator.model.flow import NAME_PATTERN, RESERVED_NAMES
+from flow_operator.model.names import NAME_PATTERN, RESERVED_NAMES
 from flow_operator.settings import DEFAULT_URL
 from flow_operator.watches import Change, Follower, event_key, status_key
 

@@ -97,4 +97,4 @@ def _explain(client: FlowClient, names: list[str], trouble: str) -> None:
         click.echo(f"Error: flow/{name} is {trouble} but {doing}: {clean(message)}", err=True)
 
 
-COMMANDS = [_command(verb) for verb in VERBS]
+start, stop, pause, resume, restart = (_command(verb) for verb in VERBS)

@@ -15,20 +15,34 @@ import click
 
 from flow_operator import __version__
 from flow_operator.errors import FlowError
-from flow_operator.flowctl.apply import apply
-from flow_operator.flowctl.command import COMMANDS
-from flow_operator.flowctl.describe import describe
-from flow_operator.flowctl.events import events
 from flow_operator.flowctl.failure import report
-from flow_operator.flowctl.history import history, rollback
-from flow_operator.flowctl.logs import logs
-from flow_operator.flowctl.read import get, manifests, version
-from flow_operator.flowctl.remove import delete, prune
+from flow_operator.flowctl.lazy import LazyCommands
 from flow_operator.flowctl.session import connection_options
-from flow_operator.flowctl.status import status
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+
+COMMANDS = {
+    "apply": "apply:apply",
+    "get": "read:get",
+    "status": "status:status",
+    "describe": "describe:describe",
+    "events": "events:events",
+    "logs": "logs:logs",
+    "start": "command:start",
+    "stop": "command:stop",
+    "pause": "command:pause",
+    "resume": "command:resume",
+    "restart": "command:restart",
+    "history": "history:history",
+    "rollback": "history:rollback",
+    "delete": "remove:delete",
+    "manifests": "read:manifests",
+    "prune": "remove:prune",
+    "version": "read:version",
+}
+"""Where each command is (``MODULE:ATTRIBUTE``), in the order in which one comes to need them."""
 
 
 class FlowctlGroup(click.Group):
@@ -60,6 +74,7 @@ class FlowctlGroup(click.Group):
 
 @click.group(
     cls=FlowctlGroup,
+    commands=LazyCommands({name: f"{__package__}.{place}" for name, place in COMMANDS.items()}),
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @connection_options(first=True)
@@ -70,13 +85,6 @@ def cli() -> None:
     A flow is described by a manifest; `apply` makes the operator hold it, `status` tells what is
     observed, and `start`, `stop`, `pause` and `resume` change what is wanted.
     """
-
-
-for _command in (
-    *(apply, get, status, describe, events, logs, *COMMANDS, history, rollback),
-    *(delete, manifests, prune, version),
-):
-    cli.add_command(_command)
 
 
 def main() -> None:

@@ -19,15 +19,12 @@ from flow_operator.flowctl.output import (
 from flow_operator.flowctl.session import Session, connected, connection_options, names_argument
 from flow_operator.flowctl.status import observe
 from flow_operator.flowctl.text import age
-from flow_operator.model.flow import Spec
 
 HEADERS = ("NAME", "STATE", "RUNNER", "REPLICAS", "SOURCE", "STEPS")
 MANIFEST_HEADERS = ("FILE", "FLOWS", "HASH", "SINCE", "ERROR")
 
 _HASH = 12
 """Characters of a hash that are enough to tell two contents apart."""
-
-_DEFAULT = Spec(steps=())
 
 
 @click.command("get")
@@ -69,12 +66,14 @@ def source_of(status: JsonObject) -> str | None:
 
 
 def _row(document: JsonObject, statuses: dict[str, JsonObject]) -> tuple[object, ...]:
-    name, spec = document["metadata"]["name"], document["spec"]
+    from flow_operator.model.flow import Spec  # noqa: PLC0415 - help must not wait for it
+
+    name, spec, default = document["metadata"]["name"], document["spec"], Spec(steps=())
     return (
         name,
-        spec.get("state", _DEFAULT.state),
-        spec.get("runner", _DEFAULT.runner),
-        spec.get("replicas", _DEFAULT.replicas),
+        spec.get("state", default.state),
+        spec.get("runner", default.runner),
+        spec.get("replicas", default.replicas),
         source_of(statuses.get(name, {})),
         " | ".join(step["name"] for step in spec["steps"]),
     )

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 
 from flow_operator.client import FlowClient, check_flow_id
 from flow_operator.errors import FlowError, InvalidError
+from flow_operator.flowctl.lazy import import_httpx
 from flow_operator.settings import DEFAULT_URL
 
 P = ParamSpec("P")
@@ -41,6 +42,7 @@ class Session:
         Raises:
             InvalidError: the token or the certificates cannot be used.
         """
+        import_httpx()
         return FlowClient(self.url, timeout=timeout, token=self._token(), ca=self.ca)
 
     def _token(self) -> str | None:

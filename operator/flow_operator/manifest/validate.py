@@ -18,12 +18,12 @@ from flow_operator.manifest.yaml_text import MAX_DEPTH, MAX_NODES, parse_yaml
 from flow_operator.model.flow import (
     API_VERSION,
     RESERVED_KEY,
-    RESERVED_NAMES,
     Flow,
     Probe,
     Step,
     convert,
 )
+from flow_operator.model.names import RESERVED_NAMES
 from flow_operator.model.schema import flow_schema
 
 LEAST_LOG = 4096

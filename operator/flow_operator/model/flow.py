@@ -12,19 +12,11 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct, field
 
+from flow_operator.model.names import NAME_PATTERN
 from flow_operator.model.units import Cpu, Duration, Size, duration, size
 from flow_operator.structs import prepared
 
 API_VERSION: Literal["flow-operator.dev/v1"] = "flow-operator.dev/v1"
-
-NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$(?!\n)"
-"""A DNS label of at most 52 characters, so that it can also name a Kubernetes workload.
-
-The look-ahead keeps Python's ``$`` from matching before a final newline.
-"""
-
-RESERVED_NAMES = frozenset({"status", "commands"})
-"""Routes of the REST API, which a flow of that name would hide."""
 
 RESERVED_KEY = "x-operator"
 """The key under which the store keeps its own bookkeeping in a document. As an extension key it
