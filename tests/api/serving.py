@@ -86,8 +86,10 @@ class Peer:
         self.got = b""
 
     def secure(self, context: ssl.SSLContext) -> Self:
-        """Speak TLS from now on."""
-        self.socket = context.wrap_socket(self.socket, server_hostname="localhost")
+        """Speak TLS from now on; an end of which the server has not told is an error."""
+        self.socket = context.wrap_socket(
+            self.socket, server_hostname="localhost", suppress_ragged_eofs=False
+        )
         return self
 
     def __enter__(self) -> Self:
