@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 THREADS = 96
 """Three times the commands that may wait at once (32); an idle thread costs about 30 kB."""
 
-LARGE_THREADS = 2
+LARGE_THREADS = 1
 """Large bodies that are worked on at once: see docs/design.md for what one takes."""
 
 _HEALTH = ("/livez", "/readyz")
