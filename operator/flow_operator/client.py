@@ -138,9 +138,17 @@ class FlowClient:
 
     # --- configurations ----------------------------------------------------------------------
 
-    def flows(self) -> list[JsonObject]:
-        """Every configuration: manifest documents with a ``flow_id``, sorted by it."""
-        return _expect(self._call("GET", "/flows"), list)
+    def flows(
+        self, *, label_selector: str | None = None, field_selector: str | None = None
+    ) -> list[JsonObject]:
+        """Every configuration: manifest documents with a ``flow_id``, sorted by it.
+
+        Args:
+            label_selector: only flows with such labels: ``team=payments``.
+            field_selector: only flows with such a status: ``status=failed``.
+        """
+        params = _given(labelSelector=label_selector, fieldSelector=field_selector)
+        return _expect(self._call("GET", "/flows", params=params), list)
 
     def flow(self, flow_id: str) -> tuple[JsonObject, str]:
         """One configuration, and its ETag for ``if_match``.
@@ -272,9 +280,15 @@ class FlowClient:
 
     # --- status and commands -----------------------------------------------------------------
 
-    def statuses(self) -> dict[str, JsonObject]:
-        """Every flow's status, by flow_id; also of those that were deleted and still stop."""
-        return _expect(self._call("GET", "/flows/status"), dict)
+    def statuses(
+        self, *, label_selector: str | None = None, field_selector: str | None = None
+    ) -> dict[str, JsonObject]:
+        """Every flow's status, by flow_id; also of those that were deleted and still stop.
+
+        The selectors are as in :meth:`flows`.
+        """
+        params = _given(labelSelector=label_selector, fieldSelector=field_selector)
+        return _expect(self._call("GET", "/flows/status", params=params), dict)
 
     def status(self, flow_id: str) -> JsonObject:
         """One flow's status, as it was observed.
@@ -291,6 +305,8 @@ class FlowClient:
         *,
         hard: bool = False,
         timeout: float = 10.0,
+        label_selector: str | None = None,
+        field_selector: str | None = None,
     ) -> dict[str, str]:
         """Command flows, all or none, and wait for what they do.
 
@@ -299,6 +315,8 @@ class FlowClient:
             flow_ids: which; None means every flow. An empty sequence is an error.
             hard: of a stop: kill instead of drain.
             timeout: seconds to wait for the wanted states, 0 to 600.
+            label_selector: in place of ``flow_ids``: flows with such labels, which may be none.
+            field_selector: likewise, flows with such a status.
 
         Returns:
             The status of each flow as observed when the wait ended, by flow_id.
@@ -315,7 +333,10 @@ class FlowClient:
             "PATCH",
             "/flows/commands",
             json=body,
-            params={"timeout": f"{timeout:g}"},
+            params={
+                "timeout": f"{timeout:g}",
+                **_given(labelSelector=label_selector, fieldSelector=field_selector),
+            },
             timeout=_patience(self._seconds + timeout),
         )
         details = _expect(_expect(answer, dict).get("details"), list)

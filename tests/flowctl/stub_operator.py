@@ -54,6 +54,8 @@ class StubOperator:
         statuses: by name; a flow without one is shown running.
         after: what a command makes of a flow's status, by command.
         logs: the pieces that ``/logs`` sends.
+        log_gate: an event that holds the end of what ``/logs`` sends, if there is one.
+        command_gate: likewise, the answer to a command.
         requests: (method, path, query, body) of everything that was asked, in order.
         tokens: the Authorization headers of these, in order.
         answers: canned (status, body) that go before all else, by ``METHOD path``.
@@ -71,6 +73,7 @@ class StubOperator:
         }
         self.logs = [b"one\n", b"two\n"]
         self.log_gate = None
+        self.command_gate = None
         self.events = []
         self.folder = {"folder": None, "held": None, "files": []}
         self.pruned = []
@@ -79,9 +82,11 @@ class StubOperator:
         self.answers = {}
         self.looked = threading.Event()
 
-    def add(self, name, state="running", **fields):
+    def add(self, name, state="running", labels=None, **fields):
         """A flow and its status."""
         self.flows[name] = manifest(name)
+        if labels:
+            self.flows[name]["metadata"]["labels"] = labels
         self.statuses[name] = status(name, state, **fields)
 
     def asked(self, method):
@@ -119,8 +124,22 @@ class StubOperator:
             ("POST", "/manifests/prune"): lambda **_: (200, {"flows": self.pruned}),
         }
 
-    def _list(self, **_):
-        return 200, [{"flow_id": name} | flow for name, flow in sorted(self.flows.items())]
+    def _list(self, query, **_):
+        return 200, [
+            {"flow_id": name} | flow
+            for name, flow in sorted(self.flows.items())
+            if self._chosen(name, query)
+        ]
+
+    def _chosen(self, name, query):
+        """Of selectors only KEY=VALUE."""
+        metadata = self.flows.get(name, {}).get("metadata", {})
+        sides = {
+            "labelSelector": metadata.get("labels", {}),
+            "fieldSelector": self.statuses.get(name, {}),
+        }
+        wanted = [(sides[key], *query[key].split("=")) for key in sides if key in query]
+        return all(side.get(key) == value for side, key, value in wanted)
 
     def _get(self, name, **_):
         if name not in self.flows:
@@ -148,17 +167,21 @@ class StubOperator:
             return self._unknown(400, name)
         return 200, {"status": "Flow deleted", "flow_id": name}
 
-    def _statuses(self, **_):
+    def _statuses(self, query, **_):
         self.looked.set()
-        return 200, {name: self._status(name)[1] for name in {*self.flows, *self.statuses}}
+        names = {*self.flows, *self.statuses}
+        return 200, {name: self._status(name)[1] for name in names if self._chosen(name, query)}
 
     def _status(self, name, **_):
         if name in self.statuses:
             return 200, self.statuses[name]
         return (200, status(name)) if name in self.flows else self._unknown(404, name)
 
-    def _command(self, body, **_):
-        names = body.get("flow_ids", sorted(self.flows))
+    def _command(self, body, query, **_):
+        everything = sorted(name for name in self.flows if self._chosen(name, query))
+        names = body.get("flow_ids", everything)
+        if self.command_gate is not None:
+            self.command_gate.wait(30)
         if unknown := [name for name in names if name not in self.flows]:
             return self._unknown(400, unknown[0])
         after = self.after[body["command"]]
@@ -247,8 +270,9 @@ def serving(stub: StubOperator, socket: Path | None = None, tls: ssl.SSLContext 
     try:
         yield url
     finally:
-        if stub.log_gate is not None:
-            stub.log_gate.set()
+        for gate in (stub.log_gate, stub.command_gate):
+            if gate is not None:
+                gate.set()
         server.shutdown()
         thread.join()
         server.server_close()

@@ -189,10 +189,9 @@ def test_events_are_listed_by_when_they_last_happened(operator, flowctl):
     assert flowctl("events").stderr == "No events.\n"
 
 
-@pytest.mark.parametrize("arguments", [("-w", "-o", "json"), ("-w", "a", "b")])
-def test_events_cannot_be_watched_as_data_or_of_some(operator, flowctl, arguments):
+def test_events_cannot_be_watched_as_data(operator, flowctl):
     """It says what can."""
-    result = flowctl("events", *arguments)
+    result = flowctl("events", "-w", "-o", "json")
     assert result.exit_code == 2
     assert operator.requests == []
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass
 
 import click
 
-from flow_operator.client import FlowClient
+from flow_operator.client import FlowClient, JsonObject
+from flow_operator.flowctl.choice import Choice, choosing
 from flow_operator.flowctl.failure import FAILED
-from flow_operator.flowctl.session import connected, names_argument
+from flow_operator.flowctl.progress import Look, progress
+from flow_operator.flowctl.session import Session, connected, present_session
 from flow_operator.flowctl.text import clean
+from flow_operator.flowctl.values import Seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,11 @@ class Verb:
     content: tuple[str, ...] = ()
     patience: float = 10.0
 
+    @property
+    def goals(self) -> tuple[str, ...]:
+        """Where it may end."""
+        return (self.goal, *self.content)
+
 
 VERBS = (
     Verb("start", "running", "Run flows.", ("completed",)),
@@ -46,45 +54,80 @@ VERBS = (
 )
 
 
+LONGEST = 600.0
+"""Seconds that the API waits at most."""
+_LOOK_SECONDS = 2.0
+_FEW = 5
+"""Up to so many names each is asked for by itself; one list of all costs less than more."""
+
+
 def _command(verb: Verb) -> click.Command:
     @click.command(verb.name, help=verb.help, no_args_is_help=False)
-    @names_argument()
-    @click.option("--all", "everything", is_flag=True, help="Every flow.")
+    @choosing(required=True, everything=True)
+    @click.option(
+        "--wait/--no-wait", default=True, help="Until the flows are there; waits by default."
+    )
     @click.option(
         "--timeout",
-        type=click.FloatRange(0, 600),
+        type=Seconds(LONGEST),
         default=verb.patience,
-        metavar="SECONDS",
-        help=f"How long to wait, {verb.patience:g} by default and 600 at most; 0: not at all.",
+        metavar="TIME",
+        help=f"How long to wait, {verb.patience:g}s by default and 10m at most; 0: not at all.",
     )
     @connected
     def run(
-        client: FlowClient,
-        names: tuple[str, ...],
-        *,
-        everything: bool,
-        timeout: float,
-        hard: bool = False,
+        client: FlowClient, choice: Choice, *, wait: bool, timeout: float, hard: bool = False
     ) -> None:
-        if everything == bool(names):
-            raise click.UsageError("Name the flows, or say --all; one of the two.")
-        observed = client.command(
-            verb.name, None if everything else names, hard=hard, timeout=timeout
-        )
+        patience = timeout if wait else 0.0
+        observed = _commanded(client, verb, choice, hard=hard, timeout=patience)
         if not observed:
             click.echo("No flows.", err=True)
         for name, status in observed.items():
-            click.echo(f"flow/{name} {status}" if timeout else f"flow/{name} {verb.name} requested")
-        reached = (verb.goal, *verb.content)
-        late = [name for name, status in observed.items() if status not in reached]
-        if late and timeout:
-            _explain(client, late, f"not {verb.goal} after {timeout:g}s")
+            click.echo(f"flow/{name} {status if patience else f'{verb.name} requested'}")
+        late = [name for name, status in observed.items() if status not in verb.goals]
+        if late and patience:
+            _explain(client, late, f"not {verb.goal} after {patience:g}s")
             raise click.exceptions.Exit(FAILED)
 
     if verb.name == "stop":
         hard = click.option("--hard", is_flag=True, help="Kill at once; what is in flight is lost.")
         return hard(run)
     return run
+
+
+def _commanded(
+    client: FlowClient, verb: Verb, choice: Choice, *, hard: bool, timeout: float
+) -> dict[str, str]:
+    """Send the command, and show meanwhile what the flows do; returns what was observed."""
+
+    def send() -> dict[str, str]:
+        return client.command(
+            verb.name, choice.names or None, hard=hard, timeout=timeout, **choice.selectors
+        )
+
+    if not timeout:
+        return send()
+    shown = choice
+    if choice.fields is not None:
+        # Those that failed are not failed any more once they are started.
+        shown = Choice(choice.named(client))
+        if not shown.names:
+            return {}
+    with progress(_looks(present_session(), shown), verb.goals):
+        return send()
+
+
+def _looks(session: Session, choice: Choice) -> Look:
+    """Looks of another thread, by a connection of its own."""
+
+    def look() -> dict[str, JsonObject]:
+        with session.connect(_LOOK_SECONDS) as client:
+            if len(choice.names) <= _FEW:
+                return choice.statuses(client)[0]
+            statuses = client.statuses()
+        return {name: statuses[name] for name in choice.names if name in statuses}
+
+    return look
 
 
 def _explain(client: FlowClient, names: list[str], trouble: str) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import click
 
 from flow_operator.client import FlowClient, JsonObject
+from flow_operator.errors import FlowError
+from flow_operator.flowctl.choice import Choice, choosing
 from flow_operator.flowctl.failure import each, fail_if
 from flow_operator.flowctl.output import (
     Format,
@@ -17,18 +19,18 @@ from flow_operator.flowctl.output import (
     print_data,
     print_table,
 )
-from flow_operator.flowctl.session import connected, names_argument
+from flow_operator.flowctl.session import connected
 from flow_operator.flowctl.text import age
 
 HEADERS = ("LAST", "COUNT", "NAME", "TYPE", "REASON", "MESSAGE")
 
 
 @click.command("events")
-@names_argument()
+@choosing()
 @click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C, with what happens.")
 @output_option
 @connected
-def events(client: FlowClient, names: tuple[str, ...], *, watch: bool, output: Format) -> None:
+def events(client: FlowClient, choice: Choice, *, watch: bool, output: Format) -> None:
     """Show what has happened to flows lately, oldest first.
 
     Of all flows if none is named. COUNT is how often; LAST how long ago the last time was.
@@ -36,11 +38,8 @@ def events(client: FlowClient, names: tuple[str, ...], *, watch: bool, output: F
     if watch:
         if output != "table":
             raise click.UsageError("--watch shows lines; leave -o out.")
-        if len(names) > 1:
-            raise click.UsageError("--watch shows one flow or all; name one at most.")
-        _print_changes(client, names[0] if names else None)
-    found, missing = each(names, client.events) if names else ({"": client.events()}, [])
-    listed = sorted((event for told in found.values() for event in told), key=_last)
+        _print_changes(client, choice)
+    listed, missing = _listed(client, choice)
     if output != "table":
         print_data(listed, output)
     elif listed:
@@ -48,6 +47,17 @@ def events(client: FlowClient, names: tuple[str, ...], *, watch: bool, output: F
     elif not missing:
         click.echo("No events.", err=True)
     fail_if(missing)
+
+
+def _listed(client: FlowClient, choice: Choice) -> tuple[list[JsonObject], list[FlowError]]:
+    if choice.names:
+        found, missing = each(choice.names, client.events)
+        return sorted((event for told in found.values() for event in told), key=_last), missing
+    told = client.events()
+    if choice.selects:
+        chosen = choice.statuses(client)[0]
+        told = [event for event in told if event["flow_id"] in chosen]
+    return sorted(told, key=_last), []
 
 
 def _last(event: JsonObject) -> str:
@@ -60,11 +70,11 @@ def event_row(event: JsonObject, last: str | None) -> tuple[object, ...]:
     return last, event["count"], *(event[key] for key in ("flow_id", "type", "reason", "message"))
 
 
-def _print_changes(client: FlowClient, name: str | None) -> None:
+def _print_changes(client: FlowClient, choice: Choice) -> None:
     """Never returns: lines with times, as what is far up must still be right."""
     widths = [0] * len(HEADERS)
     skipped = 0
-    for event in _happening(client, name):
+    for event in _happening(client, choice):
         lines = plain_lines(Table(HEADERS, [event_row(event, event["at"])]), widths)
         for line in lines[skipped:]:
             click.echo(line)
@@ -72,7 +82,20 @@ def _print_changes(client: FlowClient, name: str | None) -> None:
         sys.stdout.flush()
 
 
-def _happening(client: FlowClient, name: str | None) -> Iterator[JsonObject]:
-    for change in client.watch_events(name):
-        if change.type != "DELETED":
+def _happening(client: FlowClient, choice: Choice) -> Iterator[JsonObject]:
+    """Of a selector: of the flows that it chooses when the event is told."""
+    if len(choice.names) == 1:
+        changes = client.watch_events(choice.names[0])
+    else:
+        for name in choice.names:
+            client.status(name)  # A name that there is not is most likely mistyped.
+        changes = client.watch_events()
+    for change in changes:
+        if change.type != "DELETED" and _speaks_of(client, choice, change.object["flow_id"]):
             yield change.object
+
+
+def _speaks_of(client: FlowClient, choice: Choice, name: str) -> bool:
+    if choice.selects:
+        return name in choice.statuses(client)[0]
+    return not choice.names or name in choice.names

@@ -40,7 +40,7 @@ COMMANDS = {
     "delete": "remove:delete",
     "manifests": "read:manifests",
     "prune": "remove:prune",
-    "version": "read:version",
+    "version": "version:version",
 }
 """Where each command is (``MODULE:ATTRIBUTE``), in the order in which one comes to need them."""
 

@@ -1,13 +1,14 @@
-"""``get``, ``manifests`` and ``version``: what is configured."""
+"""``get`` and ``manifests``: what is configured."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import click
 
-from flow_operator import __version__
 from flow_operator.client import FlowClient, JsonObject
-from flow_operator.errors import FlowError
-from flow_operator.flowctl.failure import each, fail_if
+from flow_operator.flowctl.choice import Choice, choosing
+from flow_operator.flowctl.failure import fail_if
 from flow_operator.flowctl.output import (
     Format,
     Table,
@@ -16,11 +17,13 @@ from flow_operator.flowctl.output import (
     print_documents,
     print_table,
 )
-from flow_operator.flowctl.session import Session, connected, connection_options, names_argument
-from flow_operator.flowctl.status import observe
+from flow_operator.flowctl.session import connected
 from flow_operator.flowctl.text import age
 
+Listing = Literal["table", "wide", "name", "json", "yaml"]
+
 HEADERS = ("NAME", "STATE", "RUNNER", "REPLICAS", "SOURCE", "STEPS")
+WIDE_HEADERS = ("GENERATION", "LABELS")
 MANIFEST_HEADERS = ("FILE", "FLOWS", "HASH", "SINCE", "ERROR")
 
 _HASH = 12
@@ -28,30 +31,54 @@ _HASH = 12
 
 
 @click.command("get")
-@names_argument()
-@output_option
+@choosing()
+@click.option(
+    *("-o", "--output"),
+    type=click.Choice(["table", "wide", "name", "json", "yaml"]),
+    default="table",
+    show_default=True,
+    help="What to print.",
+)
 @connected
-def get(client: FlowClient, names: tuple[str, ...], output: Format) -> None:
+def get(client: FlowClient, choice: Choice, output: Listing) -> None:
     """Show how flows are configured.
 
     STATE is what is wanted; `status` tells what is observed. -o yaml prints manifests that
-    `apply -f` accepts again.
+    `apply -f` accepts again, -o name what other commands take as names.
     """
-    missing: list[FlowError] = []
-    if names:
-        found, missing = each(names, lambda name: client.flow(name)[0])
-        flows = list(found.values())
-    else:
-        flows = client.flows()
+    flows, missing = choice.flows(client)
     documents = [manifest_of(flow) for flow in flows]
-    if output != "table":
-        print_documents(documents, output, single=len(names) == 1)
+    if output in ("json", "yaml"):
+        form: Format = "json" if output == "json" else "yaml"
+        print_documents(documents, form, single=len(choice.names) == 1)
+    elif output == "name":
+        for document in documents:
+            click.echo(f"flow/{document['metadata']['name']}")
     elif documents:
-        statuses, _ = observe(client, names)
-        print_table(Table(HEADERS, [_row(document, statuses) for document in documents]))
-    elif not names:
+        statuses, _ = choice.statuses(client)
+        print_table(_listed(documents, statuses, wide=output == "wide"))
+    elif not missing:
         click.echo("No flows.", err=True)
     fail_if(missing)
+
+
+def _listed(documents: list[JsonObject], statuses: dict[str, JsonObject], *, wide: bool) -> Table:
+    rows = [_row(document, statuses) for document in documents]
+    if not wide:
+        return Table(HEADERS, rows)
+    more = [_wide(document, statuses) for document in documents]
+    # The steps stay last: that column is the one which may fold.
+    return Table(
+        (*HEADERS[:-1], *WIDE_HEADERS, HEADERS[-1]),
+        [(*row[:-1], *cells, row[-1]) for row, cells in zip(rows, more, strict=True)],
+    )
+
+
+def _wide(document: JsonObject, statuses: dict[str, JsonObject]) -> tuple[object, ...]:
+    labels = document["metadata"].get("labels") or {}
+    status = statuses.get(document["metadata"]["name"], {})
+    written = ",".join(f"{key}={value}" for key, value in labels.items())
+    return status.get("generation"), written or None
 
 
 def manifest_of(flow: JsonObject) -> JsonObject:
@@ -113,15 +140,3 @@ def _file_row(file: JsonObject) -> tuple[object, ...]:
     flows = ",".join(file.get("flows") or ()) or None
     sha256 = (file.get("sha256") or "")[:_HASH] or None
     return file.get("file"), flows, sha256, age(file.get("since")), file.get("error")
-
-
-@click.command("version")
-@connection_options(first=False)
-@click.pass_context
-def version(ctx: click.Context) -> None:
-    """Show the versions of this program and of the operator."""
-    session = ctx.ensure_object(Session)
-    click.echo(f"flowctl    {__version__}")
-    with session.connect() as client:
-        ready = "ready" if client.ready() else "not ready"
-        click.echo(f"operator   {client.version()}, {ready}, at {session.url}")

@@ -62,6 +62,11 @@ TOKEN_VARIABLE = "FLOWCTL_TOKEN"  # noqa: S105 - the name of one
 """There is no option for the token itself: a command line is seen by everybody on the machine."""
 
 
+def present_session() -> Session:
+    """That of the command which runs."""
+    return click.get_current_context().ensure_object(Session)
+
+
 def connection_options(*, first: bool) -> Decorator:
     """Where the operator is and what it asks for; may stand before and after the command's name.
 
@@ -123,8 +128,7 @@ def connected(
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        session = click.get_current_context().ensure_object(Session)
-        with session.connect() as client:
+        with present_session().connect() as client:
             command(client, *args, **kwargs)
 
     return connection_options(first=False)(run)

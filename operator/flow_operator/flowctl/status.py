@@ -5,10 +5,10 @@ from __future__ import annotations
 import click
 
 from flow_operator.client import FlowClient, JsonObject
-from flow_operator.errors import FlowError
-from flow_operator.flowctl.failure import each, fail_if
+from flow_operator.flowctl.choice import Choice, choosing
+from flow_operator.flowctl.failure import fail_if
 from flow_operator.flowctl.output import Format, Table, output_option, print_data, print_table
-from flow_operator.flowctl.session import connected, names_argument
+from flow_operator.flowctl.session import connected
 from flow_operator.flowctl.text import age
 
 HEADERS = ("NAME", "STATUS", "DESIRED", "READY", "RESTARTS", "UPTIME", "MESSAGE")
@@ -17,7 +17,7 @@ Statuses = dict[str, JsonObject]
 
 
 @click.command("status")
-@names_argument()
+@choosing()
 @click.option("-w", "--watch", is_flag=True, help="Go on until Ctrl-C, and show changes.")
 @click.option(
     "--interval",
@@ -29,30 +29,24 @@ Statuses = dict[str, JsonObject]
 @output_option
 @connected
 def status(
-    client: FlowClient, names: tuple[str, ...], *, watch: bool, interval: float, output: Format
+    client: FlowClient, choice: Choice, *, watch: bool, interval: float, output: Format
 ) -> None:
     """Show what flows are observed to do."""
     if watch and output != "table":
         raise click.UsageError("--watch shows a table; leave -o out.")
-    statuses, missing = observe(client, names)
+    statuses, missing = choice.statuses(client)
     if watch and not missing:
         from flow_operator.flowctl.watch import watch as look  # noqa: PLC0415 - of use only here
 
-        look(lambda: observe(client, names)[0], statuses, interval)
+        look(lambda: choice.statuses(client)[0], statuses, interval)
     elif output != "table":
-        print_data(statuses[names[0]] if len(names) == 1 and statuses else statuses, output)
+        single = len(choice.names) == 1 and statuses
+        print_data(statuses[choice.names[0]] if single else statuses, output)
     elif statuses:
         print_table(status_table(statuses))
-    elif not names:
+    elif not missing:
         click.echo("No flows.", err=True)
     fail_if(missing)
-
-
-def observe(client: FlowClient, names: tuple[str, ...]) -> tuple[Statuses, list[FlowError]]:
-    """The statuses of the named flows, or of all; and the refusals for those there are not."""
-    if names:
-        return each(names, client.status)
-    return client.statuses(), []
 
 
 def status_table(statuses: Statuses) -> Table:

@@ -31,7 +31,7 @@ _LEAST_LAST = 30
 class Screen(Protocol):
     """Where a table is shown in place."""
 
-    def show(self, table: Table, note: str = "") -> None:
+    def show(self, table: Table | None, note: str = "") -> None:
         """Replace what is shown; ``note`` stands below."""
 
 
@@ -43,9 +43,14 @@ def draw(table: Table) -> None:
 
 
 @contextmanager
-def screen() -> Iterator[Screen]:
-    """A place on the terminal that is redrawn."""
-    with Live(console=_console(), auto_refresh=False, vertical_overflow="ellipsis") as live:
+def screen(*, transient: bool = False) -> Iterator[Screen]:
+    """A place on the terminal that is redrawn; ``transient`` takes it away at the end."""
+    with Live(
+        console=_console(),
+        auto_refresh=False,
+        vertical_overflow="ellipsis",
+        transient=transient,
+    ) as live:
         yield _LiveScreen(live)
 
 
@@ -53,8 +58,8 @@ class _LiveScreen:
     def __init__(self, live: Live) -> None:
         self._live = live
 
-    def show(self, table: Table, note: str = "") -> None:
-        lines = _lines(table)
+    def show(self, table: Table | None, note: str = "") -> None:
+        lines = _lines(table) if table else []
         if note:
             lines.append(Text(note, style="yellow"))
         for line in lines:

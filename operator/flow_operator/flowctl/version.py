@@ -1,0 +1,34 @@
+"""``version``: of this program and of the operator."""
+
+from __future__ import annotations
+
+import platform
+
+import click
+
+from flow_operator import __version__
+from flow_operator.flowctl.output import Format, output_option, print_data
+from flow_operator.flowctl.session import connection_options, present_session
+
+
+@click.command("version")
+@click.option("--client", "alone", is_flag=True, help="Only this program's; asks no operator.")
+@output_option
+@connection_options(first=False)
+def version(*, alone: bool, output: Format) -> None:
+    """Show the versions of this program and of the operator."""
+    if output == "table":
+        click.echo(f"flowctl    {__version__}")
+    answer: dict[str, object] = {
+        "client": {"version": __version__, "python": platform.python_version()}
+    }
+    if not alone:
+        session = present_session()
+        with session.connect() as client:
+            ready, theirs = client.ready(), client.version()
+        answer["operator"] = {"version": theirs, "ready": ready, "url": session.url}
+        if output == "table":
+            said = "ready" if ready else "not ready"
+            click.echo(f"operator   {theirs}, {said}, at {session.url}")
+    if output != "table":
+        print_data(answer, output)
