@@ -34,6 +34,7 @@ JsonObject = dict[str, Any]
 """One decoded JSON object."""
 
 NOT_FOUND = 404
+PRECONDITION_FAILED = 412
 GONE = 410
 UNAVAILABLE = 503
 

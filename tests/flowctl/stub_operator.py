@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import queue
 import re
 import socketserver
 import ssl
@@ -58,6 +59,8 @@ class StubOperator:
         command_gate: likewise, the answer to a command.
         requests: (method, path, query, body) of everything that was asked, in order.
         tokens: the Authorization headers of these, in order.
+        versions: the number in a flow's ETag, by name, where it is not 1.
+        changes: what a watch of statuses tells after what is there: (type, status); None ends it.
         answers: canned (status, body) that go before all else, by ``METHOD path``.
     """
 
@@ -80,6 +83,8 @@ class StubOperator:
         self.requests = []
         self.tokens = []
         self.answers = {}
+        self.versions = {}
+        self.changes = queue.Queue()
         self.looked = threading.Event()
 
     def add(self, name, state="running", labels=None, **fields):
@@ -153,6 +158,11 @@ class StubOperator:
         details = [{"flow_id": flow["metadata"]["name"], "status": "pending"} for flow in body]
         return 201, {"status": "Flows created", "details": details}
 
+    def change(self, name, kind="MODIFIED", **fields):
+        """Change a status, and tell those who watch."""
+        self.statuses[name] = self.statuses[name] | fields
+        self.changes.put((kind, self.statuses[name]))
+
     def _dry(self, names, change):
         return {"details": [{"flow_id": name, "change": change} for name in names]}
 
@@ -162,7 +172,9 @@ class StubOperator:
         self.flows[name] = body
         return 200, {"flow_id": name, "change": "restart", "generation": 2}
 
-    def _delete(self, name, **_):
+    def _delete(self, name, query, **_):
+        if query.get("dryRun") and name in self.flows:
+            return 200, self._dry([name], "stop")
         if self.flows.pop(name, None) is None:
             return self._unknown(400, name)
         return 200, {"status": "Flow deleted", "flow_id": name}
@@ -205,18 +217,44 @@ class _Handler(BaseHTTPRequestHandler):
         body = json.loads(raw) if raw else None
         stub.requests.append((self.command, url.path, query, body))
         stub.tokens.append(self.headers.get("Authorization"))
+        if query.get("watch") and url.path.startswith("/flows/status"):
+            self._watch(stub, url.path.removeprefix("/flows/status").strip("/"))
+            return
         if url.path.endswith("/logs") and f"GET {url.path}" not in stub.answers:
             self._stream(stub)
             return
-        code, answer = stub.answer(self.command, url.path, query, body)
+        name = url.path.rpartition("/")[2]
+        version = f'"{stub.versions.get(name, 1)}"'
+        if self.headers.get("If-Match", version) != version:
+            code, answer = stub.problem(412, f"flow '{name}' has changed since")
+        else:
+            code, answer = stub.answer(self.command, url.path, query, body)
         text = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
         self.send_response(code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(text)))
+        self.send_header("ETag", version)
         self.end_headers()
         self.wfile.write(text)
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _serve  # noqa: N815 - http.server's names
+
+    def _watch(self, stub, name):
+        self.send_response(200)
+        self.send_header("Content-Type", "application/x-ndjson")
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        there = [one for one in stub.statuses.values() if name in ("", one["flow_id"])]
+        for status_ in there:
+            self._message("ADDED", status_)
+        self._message("BOOKMARK", {})
+        while (told := stub.changes.get(timeout=30)) is not None:
+            self._message(*told)
+
+    def _message(self, kind, value):
+        told = {"type": kind, "resourceVersion": "1", "object": value}
+        line = json.dumps(told).encode() + b"\n"
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
 
     def _stream(self, stub):
         self.send_response(200)
@@ -270,6 +308,7 @@ def serving(stub: StubOperator, socket: Path | None = None, tls: ssl.SSLContext 
     try:
         yield url
     finally:
+        stub.changes.put(None)
         for gate in (stub.log_gate, stub.command_gate):
             if gate is not None:
                 gate.set()

@@ -25,6 +25,9 @@ BROKEN_PIPE = 141
 
 COMMANDS = {
     "apply": "apply:apply",
+    "diff": "difference:diff",
+    "validate": "validate:validate",
+    "explain": "explain:explain",
     "get": "read:get",
     "status": "status:status",
     "describe": "describe:describe",
@@ -35,6 +38,9 @@ COMMANDS = {
     "pause": "command:pause",
     "resume": "command:resume",
     "restart": "command:restart",
+    "wait": "wait:wait",
+    "scale": "scale:scale",
+    "edit": "edit:edit",
     "history": "history:history",
     "rollback": "history:rollback",
     "delete": "remove:delete",

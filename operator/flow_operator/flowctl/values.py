@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import click
 
-from flow_operator.model.units import Duration
-
 
 class Seconds(click.ParamType[float]):
     """A span of time: ``30``, ``30s`` or ``2m``, in seconds.
@@ -41,4 +39,6 @@ def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
+        from flow_operator.model.units import Duration  # noqa: PLC0415 - help must not wait for it
+
         return Duration.parse(text).seconds
