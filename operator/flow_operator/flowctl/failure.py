@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
+import re
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import click
 
-from flow_operator.client import ApiError, UnreachableError
+from flow_operator.client import ApiError, FlowClient, UnreachableError
 from flow_operator.errors import FlowError, InvalidError
 
 T = TypeVar("T")
@@ -22,6 +24,18 @@ _SPOKEN = (
 )
 """What the operator's sentences call by the API's words, in those of the command line."""
 
+_MOMENT = 2.0
+"""Seconds that an error waits for what would make it better."""
+
+
+@runtime_checkable
+class Connects(Protocol):
+    """What stands in the click context."""
+
+    def connect(self, timeout: float = ...) -> FlowClient:
+        """A client of the operator."""
+
+
 FAILED = 1
 INVALID = 2
 UNREACHABLE = 3
@@ -35,7 +49,7 @@ def report(error: FlowError) -> int:
         said = str(error)
         for of_api, of_ours in _SPOKEN:
             said = said.replace(of_api, of_ours)
-        click.echo(f"Error: {said}", err=True)
+        click.echo(f"Error: {said}{_nearest(said)}", err=True)
     for fault in faults:
         # A fault with a place reads as a compiler's; without, it needs an introduction.
         placed = fault.file or fault.line is not None
@@ -43,6 +57,20 @@ def report(error: FlowError) -> int:
     if isinstance(error, InvalidError):
         return INVALID
     return UNREACHABLE if isinstance(error, UnreachableError) else FAILED
+
+
+def _nearest(said: str) -> str:
+    """What a flow that there is not was most likely meant to be."""
+    unknown = re.match(r"There is no flow '([^']+)'", said)
+    ctx = click.get_current_context(silent=True)
+    if not unknown or ctx is None or not isinstance(ctx.obj, Connects):
+        return ""
+    try:
+        with ctx.obj.connect(_MOMENT) as client:
+            near = difflib.get_close_matches(unknown[1], client.statuses(), n=1)
+    except FlowError:
+        return ""
+    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def each(names: Iterable[str], action: Callable[[str], T]) -> tuple[dict[str, T], list[FlowError]]:

@@ -30,6 +30,7 @@ COMMANDS = {
     "explain": "explain:explain",
     "get": "read:get",
     "status": "status:status",
+    "top": "top:top",
     "describe": "describe:describe",
     "events": "events:events",
     "logs": "logs:logs",
@@ -46,9 +47,15 @@ COMMANDS = {
     "delete": "remove:delete",
     "manifests": "read:manifests",
     "prune": "remove:prune",
+    "config": "config:config",
+    "completion": "completion:completion",
     "version": "version:version",
 }
 """Where each command is (``MODULE:ATTRIBUTE``), in the order in which one comes to need them."""
+
+
+ALIASES = {"ps": "status", "ls": "status", "rm": "delete", "log": "logs"}
+"""Names that hands know from elsewhere; help does not list them."""
 
 
 class FlowctlGroup(click.Group):
@@ -58,6 +65,10 @@ class FlowctlGroup(click.Group):
         """In the order in which one comes to need them, not by name."""
         del ctx
         return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Also by an alias."""
+        return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.

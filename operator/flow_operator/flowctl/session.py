@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from flow_operator.client import FlowClient, check_flow_id
 from flow_operator.errors import FlowError, InvalidError
+from flow_operator.flowctl.contexts import Context, config_path, load
 from flow_operator.flowctl.lazy import import_httpx
 from flow_operator.settings import DEFAULT_URL
 
@@ -28,11 +30,15 @@ class Session:
     """One run of the command line; stands in the click context.
 
     Attributes:
+        context: the name of a known operator, as an option; goes before the environment's URL.
         token_file: of the token to be sent; else it is that of ``FLOWCTL_TOKEN``, if any.
         ca: the certificates that are trusted, in a file; None trusts those of the machine.
     """
 
-    url: str = DEFAULT_URL
+    url: str | None = None
+    environment_url: str | None = None
+    context: str | None = None
+    environment_context: str | None = None
     token_file: str | None = None
     ca: str | None = None
 
@@ -40,21 +46,44 @@ class Session:
         """A client of the operator; nothing is sent yet.
 
         Raises:
-            InvalidError: the token or the certificates cannot be used.
+            InvalidError: the context, the token or the certificates cannot be used.
         """
         import_httpx()
-        return FlowClient(self.url, timeout=timeout, token=self._token(), ca=self.ca)
+        target = self.target()
+        return FlowClient(
+            target.url,
+            timeout=timeout,
+            token=self._token(target.token_file),
+            ca=self.ca or target.ca,
+        )
 
-    def _token(self) -> str | None:
-        if self.token_file is None:
-            return os.environ.get(TOKEN_VARIABLE, "").strip() or None
+    def target(self) -> Context:
+        """Where the operator is. A context's token and certificates go to its own URL alone.
+
+        Raises:
+            InvalidError: there is no such context.
+        """
+        if self.url and self.context:
+            raise InvalidError("--url and --context both say where the operator is; leave one out")
+        given = self.url or (None if self.context else self.environment_url)
+        if given:
+            return Context(given)
+        known = load(config_path())
+        name = self.context or self.environment_context or known.current
+        return known.get(name) if name else Context(DEFAULT_URL)
+
+    def _token(self, of_context: str | None) -> str | None:
+        given = os.environ.get(TOKEN_VARIABLE, "").strip() or None
+        file = self.token_file or (None if given else of_context)
+        if file is None:
+            return given
         try:
-            text = Path(self.token_file).read_text(encoding="utf-8").strip()
+            text = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is no text"
-            raise InvalidError(f"cannot read the token in {self.token_file}: {why}") from None
+            raise InvalidError(f"cannot read the token in {file}: {why}") from None
         if not text:
-            raise InvalidError(f"there is no token in {self.token_file}")
+            raise InvalidError(f"there is no token in {file}")
         return text
 
 
@@ -85,7 +114,7 @@ def connection_options(*, first: bool) -> Decorator:
             **attributes,
         )
 
-    default = {"default": DEFAULT_URL, "show_default": True} if first else {}
+    default = {"show_default": DEFAULT_URL} if first else {}
     options = (
         option(
             "--url",
@@ -93,6 +122,13 @@ def connection_options(*, first: bool) -> Decorator:
             metavar="URL",
             help="Where the operator is: http://HOST:PORT, https://HOST:PORT or unix:PATH.",
             **default,
+        ),
+        option(
+            "--context",
+            ["FLOWCTL_CONTEXT"],
+            metavar="NAME",
+            help="An operator that is known by name: see `config`.",
+            type=ContextName(),
         ),
         option(
             "--token-file",
@@ -117,8 +153,13 @@ def connection_options(*, first: bool) -> Decorator:
 
 
 def _remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
-    if value and parameter.name:
-        setattr(ctx.ensure_object(Session), parameter.name, value)
+    if not value or not parameter.name:
+        return
+    name = parameter.name
+    from_environment = ctx.get_parameter_source(name) is ParameterSource.ENVIRONMENT
+    if from_environment and name in ("url", "context"):
+        name = f"environment_{name}"
+    setattr(ctx.ensure_object(Session), name, value)
 
 
 def connected(
@@ -132,6 +173,23 @@ def connected(
             command(client, *args, **kwargs)
 
     return connection_options(first=False)(run)
+
+
+class ContextName(click.ParamType[str]):
+    """The name of a context; completes from the file of contexts."""
+
+    name = "context"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Those that are known; none if the file cannot be read."""
+        del ctx, param
+        try:
+            names = load(config_path()).by_name
+        except FlowError:
+            return []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
 
 
 class FlowName(click.ParamType[str]):

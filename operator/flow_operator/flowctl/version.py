@@ -23,12 +23,11 @@ def version(*, alone: bool, output: Format) -> None:
         "client": {"version": __version__, "python": platform.python_version()}
     }
     if not alone:
-        session = present_session()
-        with session.connect() as client:
-            ready, theirs = client.ready(), client.version()
-        answer["operator"] = {"version": theirs, "ready": ready, "url": session.url}
+        with present_session().connect() as client:
+            ready, theirs, url = client.ready(), client.version(), client.url
+        answer["operator"] = {"version": theirs, "ready": ready, "url": url}
         if output == "table":
             said = "ready" if ready else "not ready"
-            click.echo(f"operator   {theirs}, {said}, at {session.url}")
+            click.echo(f"operator   {theirs}, {said}, at {url}")
     if output != "table":
         print_data(answer, output)

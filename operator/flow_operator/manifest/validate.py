@@ -6,11 +6,9 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jsonschema
 import msgspec
-from jsonschema.exceptions import ValidationError
 
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, clipped
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
@@ -25,6 +23,11 @@ from flow_operator.model.flow import (
 )
 from flow_operator.model.names import RESERVED_NAMES
 from flow_operator.model.schema import flow_schema
+
+if TYPE_CHECKING:
+    # Imported by whoever has something wrong to tell: good documents need not wait for it.
+    import jsonschema
+    from jsonschema.exceptions import ValidationError
 
 LEAST_LOG = 4096
 """Bytes of a log's file, at least: what is taken away from one goes in whole blocks."""
@@ -159,6 +162,8 @@ def _msgspec_fault(document: Document, error: msgspec.ValidationError) -> Fault:
 
 @cache
 def _validator() -> jsonschema.Draft202012Validator:
+    import jsonschema  # noqa: PLC0415
+
     return jsonschema.Draft202012Validator(flow_schema())
 
 
