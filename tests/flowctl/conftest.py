@@ -6,6 +6,7 @@ import sys
 
 import pytest
 from click.testing import CliRunner
+from import_support import Imported
 from stub_operator import StubOperator, serving
 
 from flow_operator.flowctl.main import cli
@@ -65,3 +66,23 @@ def nobody():
     with serving(StubOperator()) as url:
         pass
     return url
+
+
+@pytest.fixture
+def imported(tmp_path):
+    """Imports a text that stands in a file of that name; other files may stand beside it."""
+
+    def run(name, text, *options, beside=None, env=None, expect=0):
+        for path, content in {**(beside or {}), name: text}.items():
+            target = tmp_path / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(content)
+        command = ["import", str(tmp_path / name), *options]
+        result = CliRunner().invoke(cli, command, prog_name="flowctl", env=env)
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
+        assert result.exit_code == expect, result.stderr
+        return Imported(result)
+
+    return run

@@ -47,6 +47,7 @@ COMMANDS = {
     "delete": "remove:delete",
     "manifests": "read:manifests",
     "prune": "remove:prune",
+    "import": "importer:import_",
     "config": "config:config",
     "completion": "completion:completion",
     "version": "version:version",

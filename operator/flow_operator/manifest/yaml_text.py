@@ -41,19 +41,20 @@ class _Refusal(Exception):  # noqa: N818 - never leaves this module
         self.mark = mark
 
 
-def parse_yaml(source: SourceText, *, trusted: bool = False) -> list[Document]:
+def parse_yaml(source: SourceText, *, trusted: bool = False, merge: bool = False) -> list[Document]:
     """Parse every document of a text; empty ones are left out.
 
     Args:
         source: the text.
         trusted: it was written by ourselves, from what had passed the guard before: sizes do
             not count.
+        merge: resolve merge keys (``<<``), which other programs' files have; a manifest may not.
 
     Raises:
         InvalidError: with line and column of the first thing that is wrong.
     """
     try:
-        bodies = list(_documents(source.text, None, guarded=not trusted))
+        bodies = list(_documents(source.text, None, guarded=not trusted, merge=merge))
     except _Refusal as refusal:
         line, column = _place(refusal.mark)
         raise InvalidError([Fault(refusal.detail, "", line, column, source.file)]) from None
@@ -62,7 +63,7 @@ def parse_yaml(source: SourceText, *, trusted: bool = False) -> list[Document]:
 
     def places_of(index: int) -> Places:
         tracked: list[Places] = []
-        list(_documents(source.text, tracked))
+        list(_documents(source.text, tracked, merge=merge))
         return tracked[index]
 
     return [
@@ -93,7 +94,9 @@ def _place(mark: Any) -> tuple[int | None, int | None]:
     return (mark.line + 1, mark.column + 1) if mark else (None, None)
 
 
-def _documents(text: str, tracked: list[Places] | None, *, guarded: bool = True) -> Iterator[Any]:
+def _documents(
+    text: str, tracked: list[Places] | None, *, guarded: bool = True, merge: bool = False
+) -> Iterator[Any]:
     # A Loader's parser refuses what YAML may not contain as it reads; its errors carry marks.
     builder: _Builder | None = None
     for event in yaml.parse(text, Loader=yaml.CSafeLoader):
@@ -102,7 +105,7 @@ def _documents(text: str, tracked: list[Places] | None, *, guarded: bool = True)
             if tracked is not None:
                 places = {}
                 tracked.append(places)
-            builder = _Builder(places, guarded=guarded)
+            builder = _Builder(places, guarded=guarded, merge=merge)
         elif isinstance(event, yaml.DocumentEndEvent):
             assert builder is not None  # noqa: S101 - the parser balances its events
             yield builder.result
@@ -110,10 +113,13 @@ def _documents(text: str, tracked: list[Places] | None, *, guarded: bool = True)
             builder.feed(event)
 
 
-class _Frame:
-    """A collection under construction."""
+_MERGE = "<<"
 
-    __slots__ = ("anchor", "height", "key", "nodes_before", "pointer", "value")
+
+class _Frame:
+    """A collection under construction; ``merged`` is what stands under its merge key."""
+
+    __slots__ = ("anchor", "height", "key", "merged", "merging", "nodes_before", "pointer", "value")
 
     def __init__(self, value: Any, pointer: str, anchor: str | None, nodes_before: int) -> None:
         self.value = value
@@ -122,13 +128,16 @@ class _Frame:
         self.nodes_before = nodes_before
         self.height = 1
         self.key: str | None = None
+        self.merging = False
+        self.merged: Any = None
 
 
 class _Builder:
     """Builds one document's data from its events, within the guard's limits."""
 
-    def __init__(self, places: Places | None, *, guarded: bool) -> None:
+    def __init__(self, places: Places | None, *, guarded: bool, merge: bool) -> None:
         self._guarded = guarded
+        self._merge = merge
         self.result: Any = None
         self._places = places
         self._stack: list[_Frame] = []
@@ -151,6 +160,8 @@ class _Builder:
             self._open(event)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             frame = self._stack.pop()
+            if frame.merged is not None:
+                _merge(frame, event)
             self._raise(frame.height + 1)
             nodes = self._nodes - frame.nodes_before
             self._remember(frame.anchor, frame.value, nodes, frame.height)
@@ -174,8 +185,11 @@ class _Builder:
 
     def _open_key(self, frame: _Frame, event: yaml.ScalarEvent) -> None:
         key = _scalar(event)
-        if event.value == "<<" and event.implicit[0]:
+        frame.merging = event.value == _MERGE and event.implicit[0]
+        if frame.merging and not self._merge:
             raise _Refusal("merge keys (<<) are not allowed; write the keys out", event.start_mark)
+        if frame.merging and frame.merged is not None:
+            raise _Refusal("the merge key (<<) stands twice", event.start_mark)
         if not isinstance(key, str):
             raise _Refusal(f"a key must be text: quote it, '{event.value}'", event.start_mark)
         if key in frame.value:
@@ -199,7 +213,10 @@ class _Builder:
             raise _Refusal("a key must be text, not a collection", event.start_mark)
         else:
             token = frame.key
-            frame.value[token] = value
+            if frame.merging:
+                frame.merged = [] if value is None else value
+            else:
+                frame.value[token] = value
             frame.key = None
         if self._places is None:
             return ""
@@ -228,6 +245,19 @@ class _Builder:
             raise _Refusal(_TOO_DEEP, event.start_mark)
         self._raise(height + 1)
         self._attach(value, event)
+
+
+def _merge(frame: _Frame, event: yaml.Event) -> None:
+    """Add the keys of the merged mappings; own keys win, then those of earlier mappings.
+
+    The nodes of the merged mappings were counted when they were used.
+    """
+    merged = frame.merged if isinstance(frame.merged, list) else [frame.merged]
+    for mapping in merged:
+        if not isinstance(mapping, dict):
+            raise _Refusal("what is merged (<<) must be mappings", event.start_mark)
+        for key, value in mapping.items():
+            frame.value.setdefault(key, value)
 
 
 def _mark_place(event: yaml.Event) -> tuple[int, int]:
