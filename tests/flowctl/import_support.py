@@ -44,3 +44,24 @@ class Imported:
 def environment_of(flow):
     """The variables that the first step of a manifest sets."""
     return {one["name"]: one["value"] for one in flow["spec"]["steps"][0].get("env", [])}
+
+
+def forgotten(imported, name, base, keys, **options):
+    """Of ``keys`` those that neither change what is imported nor are remarked at their line.
+
+    Args:
+        imported: the fixture.
+        name: the file's name.
+        base: the text without the key; a line ``@@`` says where it is to stand.
+        keys: a text of lines to try, one at a time.
+        options: of the fixture.
+    """
+    line = base.split("\n").index("@@") + 1
+    plain = imported(name, base.replace("@@\n", ""), **options)
+    lost = []
+    for key in keys.split("\n"):
+        done = imported(name, base.replace("@@", key), **options)
+        lines = range(line, line + key.count("\n") + 1)
+        if done.flows == plain.flows and not any(at in lines for at, _ in done.remarks):
+            lost.append(key)
+    return lost
