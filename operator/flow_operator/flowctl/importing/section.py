@@ -130,6 +130,10 @@ class Section:
 
         return Section(f"{self.title}{key}.", values, place_of, self._remarks)
 
+    def like(self, values: Mapping[str, Any]) -> Section:
+        """A group with other values that stand at the same places; nothing is asked for yet."""
+        return Section(self.title, values, self._place_of, self._remarks)
+
     def leave(self, reasons: Mapping[str, str], silent: Iterable[str] = ()) -> None:
         """Tell of every key that was not asked for.
 
