@@ -34,7 +34,9 @@ class Draft:
         spec: the keys of ``spec``, but ``steps`` and ``dependsOn``.
         env: variables and where each is set.
         env_from: absolute paths.
-        needs: name, condition and place of what it depends on.
+        needs: name, condition and place of what it depends on; the condition None is that which
+            the other one has as ``reached``.
+        reached: what others wait for unless they say what.
     """
 
     def __init__(self, name: str, place: Place, aliases: tuple[str, ...] = ()) -> None:
@@ -47,7 +49,8 @@ class Draft:
         self.spec: dict[str, Any] = {}
         self.env: dict[str, tuple[str, Place]] = {}
         self.env_from: list[str] = []
-        self.needs: list[tuple[str, Condition, Place]] = []
+        self.needs: list[tuple[str, Condition | None, Place]] = []
+        self.reached: Condition = "Started"
 
     def part(self, *keys: str) -> dict[str, Any]:
         """A mapping within ``spec``, made when it is first asked for."""

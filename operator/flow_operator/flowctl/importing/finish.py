@@ -100,7 +100,7 @@ def _needs(draft: Draft, own: int, drafts: Sequence[Draft], remarks: Remarks) ->
         others = [i for i, other in enumerate(drafts) if name in other.aliases and i != own]
         near = [i for i in others if drafts[i].place.file == place.file] or others[:1]
         for index in near:
-            found[index] = condition
+            found[index] = condition or drafts[index].reached
         if not near:
             remarks.add(
                 place,

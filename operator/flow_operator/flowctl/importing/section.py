@@ -145,20 +145,25 @@ class Section:
         for key, value in self.values.items():
             if key in self._asked or key in known or value is None:
                 continue
-            self.say(key, _reason(key, reasons))
+            self.say(key, self.reason(key, reasons))
+
+    def asked(self, key: str) -> bool:
+        """Whether somebody asked for a key."""
+        return key in self._asked
+
+    @staticmethod
+    def reason(key: str, reasons: Mapping[str, str]) -> str:
+        """Why a key is left out."""
+        if key in reasons:
+            return reasons[key]
+        for begin, reason in reasons.items():
+            if begin.endswith("*") and key.startswith(begin[:-1]):
+                return reason
+        return UNKNOWN
 
     def ignore(self) -> None:
         """Count every key as told of."""
         self._asked.update(self.values)
-
-
-def _reason(key: str, reasons: Mapping[str, str]) -> str:
-    if key in reasons:
-        return reasons[key]
-    for begin, reason in reasons.items():
-        if begin.endswith("*") and key.startswith(begin[:-1]):
-            return reason
-    return UNKNOWN
 
 
 def scalar(value: Any) -> str | None:
