@@ -37,6 +37,7 @@ class Section:
         self._place_of = place_of
         self._remarks = remarks
         self._asked: set[str] = set()
+        self._names: Mapping[str, str] = {}
 
     @property
     def place(self) -> Place:
@@ -45,11 +46,12 @@ class Section:
 
     def place_of(self, key: str, *inner: str | int) -> Place:
         """Where a key stands, or what is in its value."""
-        return self._place_of("/".join(escape(str(token)) for token in (key, *inner)))
+        tokens = (self._names.get(key, key), *inner)
+        return self._place_of("/".join(escape(str(token)) for token in tokens))
 
     def say(self, key: str, text: str, *inner: str | int) -> None:
         """Remark on a key."""
-        shown = ".".join(map(str, (key, *inner)))
+        shown = ".".join(map(str, (self._names.get(key, key), *inner)))
         self._remarks.add(self.place_of(key, *inner), f"{self.title}{shown}: {text}")
 
     def note(self, text: str) -> None:
@@ -125,14 +127,22 @@ class Section:
         """``values``, which stand under a key."""
         self._asked.add(key)
 
-        def place_of(pointer: str) -> Place:
-            return self._place_of(escape(key) + (f"/{pointer}" if pointer else ""))
+        name = self._names.get(key, key)
 
-        return Section(f"{self.title}{key}.", values, place_of, self._remarks)
+        def place_of(pointer: str) -> Place:
+            return self._place_of(escape(name) + (f"/{pointer}" if pointer else ""))
+
+        return Section(f"{self.title}{name}.", values, place_of, self._remarks)
 
     def like(self, values: Mapping[str, Any]) -> Section:
         """A group with other values that stand at the same places; nothing is asked for yet."""
         return Section(self.title, values, self._place_of, self._remarks)
+
+    def renamed(self, values: Mapping[str, Any], names: Mapping[str, str]) -> Section:
+        """The group with other keys; ``names`` are those that they have in the file."""
+        made = self.like(values)
+        made._names = names  # noqa: SLF001 - one of us
+        return made
 
     def leave(self, reasons: Mapping[str, str], silent: Iterable[str] = ()) -> None:
         """Tell of every key that was not asked for.
