@@ -366,8 +366,10 @@ def test_a_service_of_a_profile_waits_to_be_started(imported):
         ("restart: 'no'", {"policy": "Never"}),
         ("restart: on-failure:4", {"policy": "OnFailure", "maxRestarts": 4}),
         (
-            "deploy: {restart_policy: "
-            "{condition: on-failure, delay: 5s, max_attempts: 3, window: 120s}}",
+            (
+                "deploy: {restart_policy: "
+                "{condition: on-failure, delay: 5s, max_attempts: 3, window: 120s}}"
+            ),
             {
                 "policy": "OnFailure",
                 "maxRestarts": 3,
