@@ -10,7 +10,7 @@ from flow_operator.errors import Fault, InvalidError
 from flow_operator.flowctl.importing.draft import Draft
 from flow_operator.flowctl.importing.source import Remarks
 from flow_operator.manifest import Document, load_manifest
-from flow_operator.model.flow import RESERVED_NAMES
+from flow_operator.model.names import RESERVED_NAMES
 
 LONGEST_NAME = 52
 

@@ -10,7 +10,8 @@ from flow_operator.errors import clipped
 from flow_operator.flowctl.importing.draft import Draft
 from flow_operator.flowctl.importing.section import Section
 from flow_operator.flowctl.importing.source import Place
-from flow_operator.model.flow import NAME_PATTERN, Signal
+from flow_operator.model.flow import Signal
+from flow_operator.model.names import NAME_PATTERN
 
 _LONGEST = 3650 * 86400.0
 """Seconds; no duration of a manifest may be longer."""
