@@ -17,6 +17,7 @@ VERSION = re.search(
 ).group(1)
 
 TEST = [
+    "honcho>=2,<3",  # what was imported is run under the original, too
     "hypothesis>=6.100,<7",
     "import-linter>=2.1,<3",
     "openapi-spec-validator>=0.7.1,<1",
@@ -26,6 +27,7 @@ TEST = [
     "pytest-xdist>=3.6,<4",
     "trustme>=1.1,<2",
     "schemathesis>=4.20,<5",
+    "supervisor>=4.3,<5",
 ]
 
 setup(

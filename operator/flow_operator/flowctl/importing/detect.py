@@ -52,4 +52,4 @@ def detect(source: Source) -> str:
         if re.search(pattern, source.text, re.MULTILINE):
             return form
     said = f"whose file this is cannot be told; say so with --from {'|'.join(FORMATS)}"
-    raise InvalidError([Fault(said, file=source.file)])
+    raise InvalidError([Fault(said, "", 1, 1, source.file)])

@@ -75,7 +75,13 @@ def _load(source: Source) -> Section:
     except InvalidError as error:
         hint = "; PM2 takes JavaScript in .json files, such as comments, and JSON has none"
         faults = [
-            replace(fault, detail=fault.detail + hint, line=fault.line or 1, file=source.file)
+            replace(
+                fault,
+                detail=fault.detail + (hint if "not valid JSON" in fault.detail else ""),
+                line=fault.line or 1,
+                column=fault.column or 1,
+                file=source.file,
+            )
             for fault in error.faults
         ]
         raise InvalidError(faults) from None
