@@ -146,7 +146,7 @@ def test_a_line_is_told_once_until_something_changes(capsys):
     lines.show({"a": fewer}, 3.0)
     assert len(capsys.readouterr().err.splitlines()) == 1
     lines.show({"a": fewer}, 6.5)
-    assert "5 in flight" in capsys.readouterr().err
+    assert "5 bytes in flight" in capsys.readouterr().err
     lines.show({"a": status("a", "stopped")}, 7.0)
     assert capsys.readouterr().err == ""
 

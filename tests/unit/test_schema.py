@@ -64,6 +64,24 @@ def test_every_key_that_may_be_left_out_has_its_default_in_the_schema():
             assert required != ("default" in described), f"{name}.{key}"
 
 
+def test_every_field_says_what_it_means():
+    """Editors and ``flowctl explain`` show it; it comes from the docstring of the Struct."""
+    for name, definition in flow_schema()["$defs"].items():
+        assert definition["description"], name
+        for key, described in definition["properties"].items():
+            assert len(described.get("description", "")) > len("of it."), f"{name}.{key}"
+
+
+def test_a_hint_tells_how_a_value_is_written_and_not_what_it_means():
+    """What does not fit is told with what would."""
+    wrong = copy.deepcopy(BASE)
+    wrong["metadata"]["name"] = "A_b"
+    with pytest.raises(InvalidError) as refused:
+        load_manifest(Document(wrong))
+    said = "'A_b' does not fit: Lower-case letters, digits and '-'; 52 at most."
+    assert refused.value.faults[0].detail == said
+
+
 def test_defaults_are_themselves_valid():
     """What stands as a default may be written out."""
     schema = json.loads(json.dumps(flow_schema()))

@@ -71,7 +71,7 @@ def explain(path: str, *, recursive: bool) -> None:
     click.echo(f"FIELD:    {field.path or 'Flow'} {field.type}")
     for line in _facts(field):
         click.echo(line)
-    for text in (field.description, (field.inner or {}).get("description", "")):
+    for text in dict.fromkeys((field.description, (field.inner or {}).get("about", ""))):
         if text:
             click.echo(f"\n{click.wrap_text(text, _WIDTH, '  ', '  ', preserve_paragraphs=True)}")
     if field.inner is None:
@@ -151,7 +151,10 @@ def _resolved(schema: Schema, definitions: Schema) -> Schema:
         schema = {**given[0], **{k: v for k, v in schema.items() if k != "anyOf"}}
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     beside = {k: v for k, v in schema.items() if k != "$ref"}
-    return {**definitions[name], "kind": name, **beside} if name else schema
+    if not name:
+        return schema
+    about = definitions[name].get("description", "")
+    return {**definitions[name], "kind": name, "about": about, **beside}
 
 
 def _type(schema: Schema, inner: Schema | None) -> str:
@@ -161,7 +164,7 @@ def _type(schema: Schema, inner: Schema | None) -> str:
         return f"<list of {kind}>"
     if inner is not None:
         return f"<{schema.get('kind', 'Flow')}>"
-    return f"<{schema.get('kind') or _plain(schema)}>"
+    return f"<{schema.get('kind') or schema.get('title', '').lower() or _plain(schema)}>"
 
 
 _KINDS = {
@@ -198,7 +201,7 @@ def _allowed(schema: Schema) -> str:
         least, most = schema.get("minItems"), schema.get("maxItems")
         return f"{least or 0} to {most} of them" if most else "at least one" if least else ""
     least, most = schema.get("minimum"), schema.get("maximum")
-    if least is None and most is None:
+    if "title" in schema or (least is None and most is None):
         return ""
     return f"{least} to {most}" if most is not None else f"{least} or more"
 
@@ -215,6 +218,6 @@ def _print_line(field: Field, depth: int, *, short: bool) -> None:
         f"default {fact.split(':', 1)[1].strip()}" for fact in _facts(field) if "DEFAULT" in fact
     ]
     click.echo(f"{name:<24} {field.type}{'  ' if words else ''}{'; '.join(words)}")
-    text = field.description or (field.inner or {}).get("description", "")
+    text = field.description
     if text and not short:
         click.echo(click.wrap_text(text.split("\n\n")[0], _WIDTH, " " * 6, " " * 6))

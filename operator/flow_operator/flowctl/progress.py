@@ -114,7 +114,8 @@ def sentence(status: JsonObject) -> str:
     """As in ``stopping: write still runs, 12Ki in flight``."""
     _, phase, running, flight, message = _row(status)
     parts = [f"{running} still {'runs' if ',' not in str(running) else 'run'}"] if running else []
-    parts += [f"{flight} in flight"] if flight else []
+    unit = " bytes" if str(flight).isdecimal() else ""
+    parts += [f"{flight}{unit} in flight"] if flight else []
     parts += [clean(message)] if message else []
     return f"{phase}: {', '.join(parts)}" if parts else f"{phase}"
 

@@ -17,8 +17,8 @@ from flow_operator.flowctl.output import on_terminal
 from flow_operator.flowctl.session import Session, present_session
 
 _COLOURS = ("cyan", "yellow", "green", "magenta", "blue", "bright_red")
-_STEP = re.compile(rb"((?:\d{4}-\S+ )?)(\[[a-z0-9][-a-z0-9]*/\d+\])")
-"""What the operator writes before lines where there are several steps, maybe after a time."""
+_STEP = re.compile(rb"\[[a-z0-9][-a-z0-9]*(/\d+)?\]")
+"""What the operator writes before lines where there are several steps or replicas."""
 
 _LONGEST = 1 << 20
 """Bytes of a line that is printed before its end has come."""
@@ -69,9 +69,8 @@ class Printer:
         prefix = self._prefixes[name] if self._several else b""
         step = _STEP.match(line) if self._coloured else None
         if step:
-            colour = _COLOURS[sum(step[2]) % len(_COLOURS)]
-            tag = self._colour(step[2].decode(), colour)
-            line = step[1] + tag + line[step.end() :]
+            colour = _COLOURS[sum(step[0]) % len(_COLOURS)]
+            line = self._colour(step[0].decode(), colour) + line[step.end() :]
         return prefix + line + b"\n"
 
     def _colour(self, text: str, colour: str) -> bytes:

@@ -199,7 +199,7 @@ def _explain(  # noqa: C901 - one case for each keyword of the schema
             names = [branch["required"][0] for branch in rule]
             yield pointer, f"must have exactly one of {', '.join(names)}"
         case "pattern":
-            hint = schema.get("description", f"must match {rule}")
+            hint = schema.get("$comment") or schema.get("description", f"must match {rule}")
             yield pointer, f"{clipped(repr(value))} does not fit: {hint}"
         case "minItems" | "minLength":
             yield pointer, "must not be empty"

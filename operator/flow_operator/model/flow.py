@@ -26,7 +26,8 @@ Name = Annotated[
     str,
     Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and '-'; 52 at most."),
 ]
-Text = Annotated[str, Meta(pattern=r"^[^\u0000]*$", description="Text without NUL.")]
+TEXT = "Text without NUL."
+Text = Annotated[str, Meta(pattern=r"^[^\u0000]*$", description=TEXT)]
 Argument = Annotated[str, Meta(pattern=r"^[^\u0000]*$")]
 Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
@@ -41,7 +42,13 @@ class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 class Metadata(Part, frozen=True):
-    """Who the flow is."""
+    """Who the flow is.
+
+    Attributes:
+        name: the flow's id, as in `flowctl status NAME`.
+        labels: what selectors choose flows by, as in `-l team=payments`.
+        annotations: whatever one wants to keep with the flow; the operator does not read it.
+    """
 
     name: Name
     labels: dict[str, str] = {}
@@ -49,13 +56,24 @@ class Metadata(Part, frozen=True):
 
 
 class FileReference(Part, frozen=True):
-    """A value that is read from a file each time a step starts."""
+    """A value that is read from a file each time a step starts.
+
+    Attributes:
+        file: where the file is.
+    """
 
     file: Annotated[Text, Meta(min_length=1, description="Path; relative to the working dir.")]
 
 
 class EnvVar(Part, frozen=True):
-    """One environment variable: either ``value`` or ``valueFrom``."""
+    """One environment variable: either ``value`` or ``valueFrom``.
+
+    Attributes:
+        name: the variable's name.
+        value: its value. What is secret belongs into a file: this is shown to whoever may read
+            the flow.
+        value_from: where its value is read from when the step starts; it is never shown.
+    """
 
     name: Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$(?!\n)")]
     value: Text | None = None
@@ -63,13 +81,23 @@ class EnvVar(Part, frozen=True):
 
 
 class ExecAction(Part, frozen=True):
-    """A check that succeeds when the command exits 0."""
+    """A check that succeeds when the command exits 0.
+
+    Attributes:
+        command: what is run, in the step's directory and environment.
+    """
 
     command: Annotated[tuple[Argument, ...], Meta(min_length=1)]
 
 
 class HttpGetAction(Part, frozen=True):
-    """A check that succeeds on an HTTP status of 200 to 399."""
+    """A check that succeeds on an HTTP status of 200 to 399.
+
+    Attributes:
+        port: on which the step listens.
+        path: what is asked for.
+        host: where it listens.
+    """
 
     port: Port
     path: Annotated[str, Meta(pattern=r"^/[!-~]*$(?!\n)")] = "/"
@@ -77,7 +105,12 @@ class HttpGetAction(Part, frozen=True):
 
 
 class TcpSocketAction(Part, frozen=True):
-    """A check that succeeds when the port accepts a connection."""
+    """A check that succeeds when the port accepts a connection.
+
+    Attributes:
+        port: on which the step listens.
+        host: where it listens.
+    """
 
     port: Port
     host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
@@ -87,6 +120,9 @@ class LogLineAction(Part, frozen=True):
     """A check that succeeds once the step has printed a line that matches.
 
     A line is what stands before a newline, at most its first 4 KiB.
+
+    Attributes:
+        pattern: what must be found anywhere in the line.
     """
 
     pattern: Annotated[
@@ -96,7 +132,19 @@ class LogLineAction(Part, frozen=True):
 
 
 class Probe(Part, frozen=True):
-    """A periodic check: exactly one of ``exec``, ``httpGet``, ``tcpSocket`` and ``logLine``."""
+    """A periodic check: exactly one of ``exec``, ``httpGet``, ``tcpSocket`` and ``logLine``.
+
+    Attributes:
+        exec: runs a command.
+        http_get: asks for a page.
+        tcp_socket: makes a connection.
+        log_line: waits for a line of the step's output; not for livenessProbe.
+        initial_delay: how long after the start of the step the first check is made.
+        period: how long from one check to the next.
+        timeout: after how long a check counts as failed.
+        success_threshold: how many checks in a row must succeed.
+        failure_threshold: how many checks in a row must fail.
+    """
 
     exec: ExecAction | None = None
     http_get: HttpGetAction | None = None
@@ -114,6 +162,12 @@ class Limits(Part, frozen=True):
 
     ``openFiles`` holds for each process. The others hold for all of a step's processes together,
     where the operator can make cgroups (version 2); the status tells whether they are enforced.
+
+    Attributes:
+        open_files: descriptors that each process may hold:
+        cpu: CPU time in a second of time.
+        memory: memory of all processes together; who asks for more is killed.
+        pids: how many there may be at once.
     """
 
     open_files: Annotated[int, Meta(ge=16, le=1_048_576, description="RLIMIT_NOFILE.")] | None = (
@@ -133,6 +187,16 @@ class Rlimits(Part, frozen=True):
     """Limits of each process, soft and hard at once, by their names in setrlimit(2).
 
     None may be above the hard limit with which the operator was started.
+
+    Attributes:
+        address_space: bytes of address space.
+        core: bytes of a core dump.
+        cpu: how much CPU time a process may use.
+        data: bytes of the data segment.
+        fsize: bytes of the largest file that may be written.
+        memlock: bytes that may be locked in memory.
+        nproc: how many there may be at once.
+        stack: bytes of the stack.
     """
 
     address_space: Size | None = field(default=None, name="as")
@@ -146,14 +210,40 @@ class Rlimits(Part, frozen=True):
 
 
 class Resources(Part, frozen=True):
-    """What a step may use."""
+    """What a step may use.
+
+    Attributes:
+        limits: of the step as a whole.
+        rlimits: of each of its processes.
+    """
 
     limits: Limits = Limits()
     rlimits: Rlimits = Rlimits()
 
 
 class Step(Part, frozen=True):
-    """One long-running command of the pipe: exactly one of ``command`` and ``script``."""
+    """One long-running command of the pipe: exactly one of ``command`` and ``script``.
+
+    Attributes:
+        name: of the step, which no other step of the flow has.
+        command: the program and its arguments, which no shell reads:
+        script: a shell script instead of a command.
+        working_dir: where it starts, and where relative paths start from. It is itself relative to
+            the directory of the manifest file, or to where flowd was started for a flow that came
+            over the API, and that directory if left out.
+        env: environment variables.
+        env_from: files of NAME=VALUE lines that become environment variables; `env` goes before
+            them.
+        user: who runs it; the operator's own user if left out.
+        umask: which permissions new files do not get, in octal; the operator's own if left out.
+        resources: what it may use.
+        startup_probe: until it succeeds no other probe is looked at; if it fails the step is
+            restarted.
+        readiness_probe: the step is ready as long as it succeeds; dependsOn and the status
+            tell.
+        liveness_probe: if it fails the step is restarted.
+        success_exit_codes: the exit codes that mean that it has done its work.
+    """
 
     name: Name
     command: Annotated[tuple[Argument, ...], Meta(min_length=1, description="argv.")] | None = None
@@ -195,14 +285,26 @@ class Step(Part, frozen=True):
 
 
 class Dependency(Part, frozen=True):
-    """Another flow that must have come so far before this one starts."""
+    """Another flow that must have come so far before this one starts.
+
+    Attributes:
+        name: of the other flow.
+        condition: how far it must have come.
+    """
 
     name: Name
     condition: Literal["Started", "Ready", "Completed"] = "Started"
 
 
 class Backoff(Part, frozen=True):
-    """Delays between restarts: ``initial * factor**n``, at most ``max``, spread by ``jitter``."""
+    """Delays between restarts: ``initial * factor**n``, at most ``max``, spread by ``jitter``.
+
+    Attributes:
+        initial: the first delay.
+        factor: how much longer each delay is than the one before.
+        max: the longest delay.
+        jitter: by which share of itself a delay is made shorter or longer at random.
+    """
 
     initial: Duration = duration("1s")
     factor: Annotated[float, Meta(ge=1, le=10)] = 2.0
@@ -214,6 +316,15 @@ class Restart(Part, frozen=True):
     """What happens when a step exits by itself.
 
     The first restart after a healthy spell is immediate; those that follow back off.
+
+    Attributes:
+        policy: after which exits a step is started again. `OnFailure`: those whose code is not
+            one of successExitCodes.
+        scope: what is started again: the `step` alone, while the pipes are held open, or the
+            whole `flow`.
+        backoff: the delays between restarts.
+        reset_after: after how long a step counts as healthy, and its restarts begin anew.
+        max_restarts: after how many restarts in a row the flow has failed; null is never.
     """
 
     policy: Literal["Always", "OnFailure", "Never"] = "Always"
@@ -224,7 +335,13 @@ class Restart(Part, frozen=True):
 
 
 class Stop(Part, frozen=True):
-    """How a soft stop goes: ``drain`` ends the source first, ``signal`` ends all steps at once."""
+    """How a soft stop goes: ``drain`` ends the source first, ``signal`` ends all steps at once.
+
+    Attributes:
+        signal: what the source is sent, or with mode `signal` each step.
+        mode: whether what is in flight is worked off.
+        timeout: after how long every step is told to end; 5 s later it is killed.
+    """
 
     signal: Signal = "SIGTERM"
     mode: Literal["drain", "signal"] = "drain"
@@ -235,6 +352,9 @@ class Pause(Part, frozen=True):
     """How a pause goes: ``freeze`` stops every process where it is; memory is kept.
 
     ``intake`` ends the first step, has what it wrote used up by the others, and keeps those idle.
+
+    Attributes:
+        mode: whether processes are held where they are, or have nothing more to do.
     """
 
     mode: Literal["freeze", "intake"] = "freeze"
@@ -244,27 +364,55 @@ class Update(Part, frozen=True):
     """How a change of the steps reaches a running flow.
 
     ``Restart`` drains and starts again; ``OnDelete`` waits for the next stop.
+
+    Attributes:
+        strategy: when a change of the steps takes effect.
     """
 
     strategy: Literal["Restart", "OnDelete"] = "Restart"
 
 
 class Progress(Part, frozen=True):
-    """What happens when a step writes nothing for ``silenceTimeout``; null is: nobody looks."""
+    """What happens when a step writes nothing for ``silenceTimeout``; null is: nobody looks.
+
+    Attributes:
+        silence_timeout: how long a step may write nothing.
+        action: `Report` sets the condition Silent; `Restart` restarts the step, too.
+    """
 
     silence_timeout: Duration | None = None
     action: Literal["Report", "Restart"] = "Report"
 
 
 class Logs(Part, frozen=True):
-    """How much is kept of what each step prints: at most ``maxSize`` in each of ``maxFiles``."""
+    """How much is kept of what each step prints: at most ``maxSize`` in each of ``maxFiles``.
+
+    Attributes:
+        max_size: of each file; 4Ki at least.
+        max_files: the one that is written included.
+    """
 
     max_size: Size = size("10Mi")
     max_files: Annotated[int, Meta(ge=1, le=1000)] = 5
 
 
 class Spec(Part, frozen=True):
-    """What is wanted."""
+    """What is wanted.
+
+    Attributes:
+        steps: the commands, in the order of the pipe: what one writes the next one reads.
+        state: what the flow is to do. Left out, `flowctl apply` leaves it as it is.
+        description: what it is for, in words.
+        runner: what runs the steps.
+        replicas: how many times the whole pipe runs, side by side.
+        depends_on: flows that must have come so far before this one starts.
+        restart: what happens when a step exits by itself.
+        stop: how a soft stop goes.
+        pause: how a pause goes.
+        update: how a change of the steps reaches a running flow.
+        logs: how much is kept of what each step prints.
+        progress: what happens when a step falls silent.
+    """
 
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
     state: State = "running"
@@ -282,7 +430,14 @@ class Spec(Part, frozen=True):
 
 @prepared
 class Flow(Part, frozen=True):
-    """One desired-state document."""
+    """One desired-state document.
+
+    Attributes:
+        metadata: who the flow is.
+        spec: what is wanted.
+        api_version: which form this is; may be left out.
+        kind: what this is; may be left out.
+    """
 
     metadata: Metadata
     spec: Spec

@@ -82,6 +82,7 @@ def _parts(info: msgspec.inspect.Type) -> Iterable[tuple[Any, ...]]:
 def _unit_schema(kind: type) -> dict[str, Any]:
     if kind is Duration:
         return {
+            "title": "Duration",
             "description": "A duration: 500ms, 30s, 10m, 1h30m, or a number of seconds.",
             "type": ["string", "number"],
             "pattern": DURATION_PATTERN,
@@ -89,6 +90,7 @@ def _unit_schema(kind: type) -> dict[str, Any]:
         }
     if kind is Size:
         return {
+            "title": "Size",
             "description": "A size: 512Ki, 256Mi, 1.5Gi, 10M, or a number of bytes.",
             "type": ["string", "integer"],
             "pattern": SIZE_PATTERN,
@@ -96,6 +98,7 @@ def _unit_schema(kind: type) -> dict[str, Any]:
         }
     if kind is Cpu:
         return {
+            "title": "CPUs",
             "description": "CPUs: 500m, 1, 1.5.",
             "type": ["string", "number"],
             "pattern": CPU_PATTERN,
@@ -111,7 +114,7 @@ def _complete(struct: type[msgspec.Struct], definition: dict[str, Any]) -> None:
     for field in msgspec.structs.fields(struct):
         schema = definition["properties"][field.encode_name]
         if field.name in told:
-            schema["description"] = told[field.name]
+            _describe(schema, told[field.name])
         if field.default_factory not in (msgspec.NODEFAULT, dict, list):
             default = msgspec.to_builtins(field.default_factory(), enc_hook=flow.encode_unit)
             schema["default"] = default
@@ -119,6 +122,18 @@ def _complete(struct: type[msgspec.Struct], definition: dict[str, Any]) -> None:
         definition["patternProperties"] = {"^x-": {}}
     elif not struct.__struct_config__.omit_defaults and not _is_read(struct):
         definition["required"] = [f.encode_name for f in msgspec.structs.fields(struct)]
+
+
+def _describe(schema: dict[str, Any], told: str) -> None:
+    """Tell what a field means, and after that how its type is written.
+
+    How it is written stays alone in ``$comment``: that is the hint for what does not fit.
+    """
+    values = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
+    written = values[0].get("description", "")
+    schema["description"] = f"{told} {written}" if written not in ("", flow.TEXT) else told
+    if "pattern" in schema and written:
+        schema["$comment"] = written
 
 
 def _is_read(struct: type[msgspec.Struct]) -> bool:
