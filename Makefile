@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # An environment whose Python was removed or replaced is made anew, and filled anew.
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 
-.PHONY: help run test lint format schema clean
+.PHONY: help run test lint format schema client clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -45,6 +45,9 @@ schema: $(VENV)/run.stamp ## writes docs/flow.schema.json from the model
 	@mkdir -p docs
 	$(BIN)/python -m flow_operator.model.schema > docs/flow.schema.json.tmp
 	@mv docs/flow.schema.json.tmp docs/flow.schema.json
+
+client: $(VENV)/run.stamp ## writes the synchronous client from the asynchronous one
+	$(BIN)/python -m flow_operator.client.generate
 
 clean: ## removes .venv and caches, never the data
 	rm -rf $(VENV) build dist operator/*.egg-info

@@ -17,8 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
-from flow_operator.client import FlowClient
-from flow_operator.watches import Change, event_key, status_key
+from flow_operator.client import Change, FlowClient, event_key, status_key
 from support import Flowd, eventually, make_document
 
 BACKOFF = {"initial": "10ms", "factor": 1, "max": "10ms"}
@@ -174,8 +173,9 @@ class Following:
         self.told: list[Change] = []
         self.sleeps: list[float] = []
         # The same address again after a restart: a client has no other.
-        self._client = FlowClient(str(flowd.client.base_url).rstrip("/"))
-        self._changes = getattr(self._client, what)(sleep=self._rest)
+        url = str(flowd.client.base_url).rstrip("/")
+        self._client = FlowClient(url, sleep=self._rest)
+        self._changes = getattr(self._client, what)()
         self._key = status_key if what == "watch_statuses" else event_key
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run)

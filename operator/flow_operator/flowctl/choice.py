@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import click
 from click.shell_completion import CompletionItem
@@ -20,6 +20,13 @@ FIELDS = (
     *("flow_id", "metadata.name", "source.kind", "source.file"),
 )
 """What --field may name; the operator has the last word."""
+
+
+class Selectors(TypedDict):
+    """Arguments of the client."""
+
+    label_selector: str | None
+    field_selector: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +44,7 @@ class Choice:
     fields: str | None = None
 
     @property
-    def selectors(self) -> dict[str, str | None]:
+    def selectors(self) -> Selectors:
         """As the client takes them."""
         return {"label_selector": self.labels, "field_selector": self.fields}
 

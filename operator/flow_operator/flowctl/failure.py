@@ -32,7 +32,7 @@ _MOMENT = 2.0
 class Connects(Protocol):
     """What stands in the click context."""
 
-    def connect(self, timeout: float = ...) -> FlowClient:
+    def connect(self, timeout: float = ..., retry_for: float = ...) -> FlowClient:
         """A client of the operator."""
 
 
@@ -66,7 +66,7 @@ def _nearest(said: str) -> str:
     if not unknown or ctx is None or not isinstance(ctx.obj, Connects):
         return ""
     try:
-        with ctx.obj.connect(_MOMENT) as client:
+        with ctx.obj.connect(_MOMENT, retry_for=0) as client:
             near = difflib.get_close_matches(unknown[1], client.statuses(), n=1)
     except FlowError:
         return ""

@@ -22,7 +22,7 @@ def _complete_step(
     # While an option lacks its value, click has not told names from the rest.
     names = ctx.params.get("names") or [word for word in ctx.args if not word.startswith("-")]
     try:
-        with ctx.ensure_object(Session).connect(1.0) as client:
+        with ctx.ensure_object(Session).connect(1.0, retry_for=0) as client:
             flows = [client.flow(name.removeprefix("flow/"))[0] for name in names]
     except FlowError:
         return []

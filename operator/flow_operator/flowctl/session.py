@@ -42,8 +42,13 @@ class Session:
     token_file: str | None = None
     ca: str | None = None
 
-    def connect(self, timeout: float = 30.0) -> FlowClient:
+    def connect(self, timeout: float = 30.0, retry_for: float = 1.0) -> FlowClient:
         """A client of the operator; nothing is sent yet.
+
+        Args:
+            timeout: seconds that the operator may stay silent.
+            retry_for: seconds within which calls may be repeated; a person waits no longer to be
+                told that nobody answers.
 
         Raises:
             InvalidError: the context, the token or the certificates cannot be used.
@@ -53,6 +58,7 @@ class Session:
         return FlowClient(
             target.url,
             timeout=timeout,
+            retry_for=retry_for,
             token=self._token(target.token_file),
             ca=self.ca or target.ca,
         )
@@ -207,7 +213,7 @@ class FlowName(click.ParamType[str]):
         """Names that begin so; none if the operator does not answer at once."""
         del param
         try:
-            with ctx.ensure_object(Session).connect(_COMPLETION_SECONDS) as client:
+            with ctx.ensure_object(Session).connect(_COMPLETION_SECONDS, retry_for=0) as client:
                 names = sorted(client.statuses())
         except FlowError:
             return []
