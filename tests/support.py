@@ -32,13 +32,13 @@ DEADLINE = 20.0
 def eventually(check: Callable[[], T], within: float = DEADLINE, every: float = 0.01) -> T:
     """Call until it raises nothing; the last assertion is raised when time is up.
 
-    What is not there yet (a key, a row) is as good as a failed assertion.
+    What is not there yet (a key, a row, a file) is as good as a failed assertion.
     """
     end = time.monotonic() + within
     while True:
         try:
             return check()
-        except (AssertionError, LookupError, ValueError):
+        except (AssertionError, LookupError, ValueError, FileNotFoundError):
             if time.monotonic() > end:
                 raise
         time.sleep(every)
