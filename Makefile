@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # An environment whose Python was removed or replaced is made anew, and filled anew.
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 
-.PHONY: help run test lint format schema client clean
+.PHONY: help run test lint format schema client manual clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -48,6 +48,10 @@ schema: $(VENV)/run.stamp ## writes docs/flow.schema.json from the model
 
 client: $(VENV)/run.stamp ## writes the synchronous client from the asynchronous one
 	$(BIN)/python -m flow_operator.client.generate
+
+manual: $(VENV)/run.stamp ## writes docs/cli.md from the commands of flowctl
+	$(BIN)/python -m flow_operator.flowctl.manual docs/tasks.yaml > docs/cli.md.tmp
+	@mv docs/cli.md.tmp docs/cli.md
 
 clean: ## removes .venv and caches, never the data
 	rm -rf $(VENV) build dist operator/*.egg-info

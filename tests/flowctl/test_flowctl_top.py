@@ -66,6 +66,15 @@ def test_top_prints_once_where_there_is_no_terminal(operator, flowctl):
     assert rows[1].split()[:4] == ["a", "read", "0", "running"]
 
 
+def test_top_takes_names_without_a_word_before_them(operator, flowctl):
+    """``top orders`` is what one types."""
+    operator.add("a", steps=[step()])
+    operator.add("b", labels={"team": "x"}, steps=[step()])
+    for args in (("b",), ("flows", "b"), ("-l", "team=x"), ("-l", "team=x", "flows")):
+        rows = flowctl("top", *args, "--interval", "0").stdout.splitlines()[1:]
+        assert [row.split()[0] for row in rows] == ["b"], args
+
+
 def test_top_of_nothing_says_so(flowctl):
     """It is no error."""
     result = flowctl("top", "--interval", "0")

@@ -20,6 +20,7 @@ INTERVAL = 3.0
 """Seconds between two looks. The operator's figures are up to 2 s old: it measures anew only then,
 and of two looks at one measurement no CPU time could be told."""
 
+KINDS = ("flows", "steps")
 HEADERS = ("NAME", "STATUS", "CPU", "MEMORY", "IN-FLIGHT", "FILES", "RESTARTS")
 STEP_HEADERS = ("NAME", "STEP", "REPLICA", *HEADERS[1:])
 
@@ -63,8 +64,16 @@ _KEYS: dict[str, Callable[[Use], float]] = {
 }
 
 
-@click.command("top")
-@click.argument("kind", type=click.Choice(["flows", "steps"]), default="flows")
+class _Top(click.Command):
+    """Takes names without the word ``flows`` before them, too."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put the word there."""
+        return super().parse_args(ctx, args if {*KINDS} & {*args} else ["flows", *args])
+
+
+@click.command("top", cls=_Top)
+@click.argument("kind", type=click.Choice(KINDS), metavar="[flows|steps]")
 @choosing()
 @click.option(
     *("-k", "--sort", "key"),
