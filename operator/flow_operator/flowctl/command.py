@@ -121,7 +121,7 @@ def _looks(session: Session, choice: Choice) -> Look:
     """Looks of another thread, by a connection of its own."""
 
     def look() -> dict[str, JsonObject]:
-        with session.connect(_LOOK_SECONDS) as client:
+        with session.connect(_LOOK_SECONDS, retry_for=0) as client:
             if len(choice.names) <= _FEW:
                 return choice.statuses(client)[0]
             statuses = client.statuses()

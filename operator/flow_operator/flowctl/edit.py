@@ -10,7 +10,7 @@ from tempfile import mkstemp
 
 import click
 
-from flow_operator.client import PRECONDITION_FAILED, ApiError, FlowClient, JsonObject
+from flow_operator.client import ApiError, FlowClient, JsonObject, PreconditionFailed
 from flow_operator.errors import Fault, FlowError, InvalidError
 from flow_operator.flowctl.difference import unified
 from flow_operator.flowctl.failure import FAILED, INVALID
@@ -120,7 +120,7 @@ class _Edit:
 
     def _notes(self, error: InvalidError | ApiError) -> list[str]:
         """What stands at the top when the editor opens again."""
-        if isinstance(error, ApiError) and error.status == PRECONDITION_FAILED:
+        if isinstance(error, PreconditionFailed):
             return self._changed_meanwhile()
         said = "Nothing was sent. Put this right, or leave it unchanged to give up:"
         if not error.faults:

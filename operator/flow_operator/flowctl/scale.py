@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import click
 
-from flow_operator.client import PRECONDITION_FAILED, ApiError, FlowClient
+from flow_operator.client import FlowClient, PreconditionFailed
 from flow_operator.flowctl.failure import each, fail_if
 from flow_operator.flowctl.read import manifest_of
 from flow_operator.flowctl.session import FlowName, connected
@@ -77,11 +79,8 @@ def _replace(
         How many there were, and what happens to processes.
     """
     for _ in range(_TRIES - 1):
-        try:
+        with suppress(PreconditionFailed):
             return _try(client, name, replicas, force=force, dry_run=dry_run)
-        except ApiError as error:
-            if error.status != PRECONDITION_FAILED:
-                raise
     return _try(client, name, replicas, force=force, dry_run=dry_run)
 
 
