@@ -47,8 +47,9 @@ def test_a_stream_has_no_gap_while_the_operator_is_killed_again_and_again(flowd:
     flowd.await_status("stream", "running")
     pids = flowd.pids("stream")
     path = flowd.work("stream") / "stored"
+    eventually(lambda: _assert(path.exists()))
     for _ in range(10):
-        size = path.stat().st_size if path.exists() else 0
+        size = path.stat().st_size
         flowd.kill()
         eventually(lambda size=size: _assert(path.stat().st_size > size))  # with no operator there
         flowd.start()
