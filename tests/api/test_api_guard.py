@@ -8,7 +8,8 @@ import pytest
 
 from flow_operator.api import LOOPBACK, Hosts
 from flow_operator.api.hosts import host_name
-from flow_operator.flowd import _hosts, read_settings
+from flow_operator.flowd import _hosts
+from flow_operator.options import read_settings
 from support import make_document
 
 # --- hosts -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 
 SCRIPT = """
 import ctypes
-from flow_operator.flowd import give_memory_back
+from flow_operator.process import give_memory_back
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in "abcdefghij"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from flow_operator.flowd import read_settings
+from flow_operator.options import read_settings
 from flow_operator.settings import DEFAULT_URL, Address, Layout
 
 EVERYWHERE = ".".join("0000")
