@@ -147,3 +147,46 @@ def test_nothing_of_it_is_loaded_until_it_is_used():
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
     )
     assert json.loads(done.stdout) == []
+
+
+def test_names_that_no_flow_can_have_are_changed(tmp_path):
+    """Routes of the API, letters, length; what is valid keeps its name, wherever it stands."""
+    long = "x" * 60
+    names = ["status", "Web", "web", "_", "a_b", long, f"{long}y"]
+    (tmp_path / "Procfile").write_text("".join(f"{name}: run\n" for name in names))
+    result = run(tmp_path / "Procfile")
+    made = [manifest.flow.flow_id for manifest in load_manifests(SourceText(result.stdout))]
+    cut = "x" * 52
+    assert made == ["status-flow", "web-2", "web", "flow", "a-b", cut, f"{cut[:-2]}-2"]
+    assert len(result.stderr.splitlines()) == 6
+
+
+def test_variables_that_no_flow_can_set_are_left_out(tmp_path):
+    """With a remark; the others stay."""
+    path = tmp_path / "process-compose.yaml"
+    path.write_text("processes:\n  a:\n    command: x\n    environment: [A.B=1, C=2, =3]\n")
+    result = run(path)
+    [manifest] = load_manifests(SourceText(result.stdout))
+    assert [variable.name for variable in manifest.flow.spec.steps[0].env] == ["C"]
+    assert "yaml:4: the variable 'A.B' has a name that no flow can set" in result.stderr
+
+
+def test_what_is_set_for_a_process_wins_over_a_copied_file(tmp_path):
+    """As it does over a file that is read at each start."""
+    (tmp_path / ".env").write_text("A=file # with a comment\nB=file\n")
+    path = tmp_path / "process-compose.yaml"
+    path.write_text("processes:\n  a: {command: x, environment: [A=own]}\n")
+    [manifest] = load_manifests(SourceText(run(path).stdout))
+    env = {variable.name: variable.value for variable in manifest.flow.spec.steps[0].env}
+    assert env == {"A": "own", "B": "file"}
+
+
+def test_remarks_cannot_steer_a_terminal(tmp_path):
+    """What a file says is printed in one line of printable characters."""
+    path = tmp_path / "Procfile"
+    path.write_text("a: b\n\x1b[31mx\n")
+    path.with_name("x.yaml").write_text('services: {"a\\e[31m\\n": {image: x}, b: {command: x}}\n')
+    result = run(path, path.with_name("x.yaml"))
+    assert result.exit_code == 0
+    assert len(result.stderr.splitlines()) == 2
+    assert "\x1b" not in result.stderr

@@ -8,10 +8,11 @@ import click
 
 from flow_operator.flowctl.failure import FAILED
 from flow_operator.flowctl.importing import FORMATS
+from flow_operator.flowctl.text import clean
 
 
 @click.command("import")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path())
 @click.option(
     "--from",
     "form",
@@ -55,7 +56,7 @@ def import_(
         documents = run.import_files(files, form, profile, remarks)
     finally:
         for remark in remarks:
-            click.echo(remark, err=True)
+            click.echo(clean(remark), err=True)
     if strict and len(remarks):
         click.echo(f"Error: {len(remarks)} remarks, and --strict allows none", err=True)
         raise click.exceptions.Exit(FAILED)

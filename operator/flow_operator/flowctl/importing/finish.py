@@ -25,7 +25,8 @@ def finish(drafts: Sequence[Draft], remarks: Remarks) -> list[dict[str, Any]]:
         InvalidError: something that was read makes no valid flow, by file and line.
     """
     names = _names(drafts, remarks)
-    needs = [_needs(draft, index, drafts, remarks) for index, draft in enumerate(drafts)]
+    called = _called(drafts)
+    needs = [_needs(index, drafts, called, remarks) for index in range(len(drafts))]
     _break_circles(drafts, needs, remarks)
     documents = []
     faults: list[Fault] = []
@@ -63,12 +64,11 @@ def _names(drafts: Sequence[Draft], remarks: Remarks) -> list[str]:
     """A name for each: its own where it can be; those are given away first."""
     taken: set[str] = set()
     given: dict[int, str] = {}
-    plain = [index for index, draft in enumerate(drafts) if valid_name(draft.name) == draft.name]
-    for index in (*plain, *(i for i in range(len(drafts)) if i not in set(plain))):
+    order = sorted(range(len(drafts)), key=lambda i: valid_name(drafts[i].name) != drafts[i].name)
+    for index in order:
         draft = drafts[index]
-        name = _unused(valid_name(draft.name), taken)
+        name = given[index] = _unused(valid_name(draft.name), taken)
         taken.add(name)
-        given[index] = name
         if name != draft.name:
             remarks.add(draft.place, f"'{draft.name}' is called '{name}' as a flow")
     return [given[index] for index in range(len(drafts))]
@@ -94,10 +94,22 @@ Needs = dict[int, str]
 """Index of the draft that is needed -> condition."""
 
 
-def _needs(draft: Draft, own: int, drafts: Sequence[Draft], remarks: Remarks) -> Needs:
+def _called(drafts: Sequence[Draft]) -> dict[str, list[int]]:
+    """Whom others mean by a name."""
+    called: dict[str, list[int]] = {}
+    for index, draft in enumerate(drafts):
+        for alias in dict.fromkeys(draft.aliases):
+            called.setdefault(alias, []).append(index)
+    return called
+
+
+def _needs(
+    own: int, drafts: Sequence[Draft], called: dict[str, list[int]], remarks: Remarks
+) -> Needs:
+    draft = drafts[own]
     found: Needs = {}
     for name, condition, place in draft.needs:
-        others = [i for i, other in enumerate(drafts) if name in other.aliases and i != own]
+        others = [index for index in called.get(name, []) if index != own]
         near = [i for i in others if drafts[i].place.file == place.file] or others[:1]
         for index in near:
             found[index] = condition or drafts[index].reached

@@ -11,7 +11,6 @@ from flow_operator.flowctl.importing.draft import Draft
 from flow_operator.flowctl.importing.section import Section
 from flow_operator.flowctl.importing.source import Place
 from flow_operator.model.flow import Signal
-from flow_operator.model.names import NAME_PATTERN
 
 _LONGEST = 3650 * 86400.0
 """Seconds; no duration of a manifest may be longer."""
@@ -80,14 +79,6 @@ def set_umask(draft: Draft, keys: Section, key: str) -> None:
     draft.step["umask"] = written[-3:].rjust(3, "0")
 
 
-def set_directory(draft: Draft, keys: Section, key: str, path: str) -> None:
-    """Set the directory that the step starts in."""
-    if path:
-        draft.step["workingDir"] = path
-    else:
-        keys.say(key, "is empty; it was left out")
-
-
 def split(command: str, place: Place) -> list[str]:
     """A command line's words by the rules of sh, without its substitutions.
 
@@ -101,8 +92,3 @@ def split(command: str, place: Place) -> list[str]:
     if not words or not words[0]:
         place.refuse("the command is empty")
     return words
-
-
-def is_name(text: str) -> bool:
-    """Whether a flow can have this name as it is."""
-    return re.match(NAME_PATTERN, text) is not None
