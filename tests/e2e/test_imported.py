@@ -203,7 +203,7 @@ def test_pm2(site: Site) -> None:
     assert {one["cwd"] for one in told} == {str(site.folder)}
     assert told[0]["env"]["FLAG"] == "true"
     site.flowd.await_status("short", "failed")
-    assert site.starts("short") == 4
+    assert site.starts("short") == 3
     site.flowd.command("stop", "api-0")
     assert site.last("api") == "SIGINT"
 

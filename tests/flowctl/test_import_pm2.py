@@ -49,7 +49,9 @@ def test_an_ecosystem(imported, tmp_path):
     api, clean = (flow["spec"] for flow in done.flows.values())
     assert list(done.flows) == ["api", "clean"]
     options = ["--harmony", "--max-old-space-size=100"]
-    assert api["steps"][0]["command"] == ["node", *options, "./api.js", "--port", "80", "a b"]
+    assert api["steps"][0]["command"] == [
+        *("node", *options, f"{tmp_path}/srv/api.js", "--port", "80", "a b"),
+    ]
     assert api["steps"][0]["workingDir"] == f"{tmp_path}/srv"
     assert environment_of(done.flows["api"]) == {
         "NODE_ENV": "dev",
@@ -62,12 +64,14 @@ def test_an_ecosystem(imported, tmp_path):
     assert api["restart"] == {
         "policy": "Always",
         "resetAfter": "5s",
-        "maxRestarts": 7,
+        "maxRestarts": 6,
         "backoff": {"initial": "4s", "max": "4s", "factor": 1, "jitter": 0},
     }
     assert api["stop"] == {"signal": "SIGINT", "timeout": "3s"}
     assert done.flows["api"]["metadata"]["labels"] == {"namespace": "site"}
-    assert clean["steps"][0]["command"] == ["python3", "jobs/clean.py", "-v", "x y"]
+    assert clean["steps"][0]["command"] == [
+        *("python3", f"{tmp_path}/jobs/clean.py", "-v", "x y"),
+    ]
     assert environment_of(done.flows["clean"])["PYTHONUNBUFFERED"] == "1"
     assert clean["restart"] == {"policy": "Never"}
     assert clean["stop"]["timeout"] == "1.6s"
@@ -203,11 +207,11 @@ def test_every_key_of_pm2_s_schema_is_carried_over_or_remarked(imported):
 @pytest.mark.parametrize(
     ("keys", "restart"),
     [
-        ({}, {"policy": "Always", "resetAfter": "1s", "maxRestarts": 16}),
-        ({"min_uptime": 200}, {"policy": "Always", "resetAfter": "0.2s", "maxRestarts": 16}),
+        ({}, {"policy": "Always", "resetAfter": "1s", "maxRestarts": 15}),
+        ({"min_uptime": 200}, {"policy": "Always", "resetAfter": "0.2s", "maxRestarts": 15}),
         (
             {"stop_exit_codes": [0, 3]},
-            {"policy": "OnFailure", "resetAfter": "1s", "maxRestarts": 16},
+            {"policy": "OnFailure", "resetAfter": "1s", "maxRestarts": 15},
         ),
     ],
 )
@@ -216,6 +220,15 @@ def test_restarts(imported, keys, restart):
     made = dict(imported(NAME, app(**keys)).spec["restart"])
     assert made.pop("backoff") == {"initial": "0s", "max": "0s", "factor": 1, "jitter": 0}
     assert made == restart
+
+
+def test_values_of_variables_are_as_javascript_writes_them(imported):
+    """What is no text is remarked."""
+    done = imported(NAME, app(env={"O": {"a": [1, "b"]}, "F": 1.5, "T": True, "N": None}))
+    found = environment_of(done.flows["api"])
+    assert (found["O"], found["F"], found["T"]) == ('{"a":[1,"b"]}', "1.5", "true")
+    assert done.said("env.O: is given as JSON")
+    assert found["N"] == "null"
 
 
 def test_growing_delays(imported):
@@ -252,14 +265,14 @@ def test_scripts_and_their_interpreters(imported, tmp_path):
     for script in ("a.sh", "a.rb", "sh", "run", "text", "bin/tool", "nope", "x/nope"):
         made[script] = imported(NAME, app(script=script)).step["command"]
     assert made == {
-        "a.sh": ["bash", "a.sh"],
-        "a.rb": ["ruby", "a.rb"],
+        "a.sh": ["bash", f"{tmp_path}/a.sh"],
+        "a.rb": ["ruby", f"{tmp_path}/a.rb"],
         "sh": ["sh"],
-        "run": ["./run"],
-        "text": ["node", "text"],
-        "bin/tool": ["bin/tool"],
+        "run": [f"{tmp_path}/run"],
+        "text": ["node", f"{tmp_path}/text"],
+        "bin/tool": [f"{tmp_path}/bin/tool"],
         "nope": ["nope"],
-        "x/nope": ["x/nope"],
+        "x/nope": [f"{tmp_path}/x/nope"],
     }
     assert imported(NAME, app(script="nope")).said("is not there now")
     assert imported(NAME, app(script="text")).said("PM2 has node run it")

@@ -12,7 +12,7 @@ from typing import Any
 from flow_operator.errors import clipped
 from flow_operator.flowctl.importing.draft import Draft
 from flow_operator.flowctl.importing.section import Section, scalar
-from flow_operator.flowctl.importing.source import Source
+from flow_operator.flowctl.importing.source import Source, absolute
 from flow_operator.flowctl.importing.values import seconds, set_user, split
 
 _LOG = "is not carried over: what it prints is in DATA/logs and told by flowctl logs"
@@ -138,15 +138,17 @@ def _command(draft: Draft, keys: Section, script: str, folder: str) -> None:
     arguments = _words(keys, "args")
     options = _words(keys, "node_args")
     if interpreter == "none":
-        program = f"./{script}" if "/" not in script and Path(folder, script).is_file() else script
-        draft.step["command"] = [program, *arguments]
+        program = str(absolute(Path(folder), script))
+        there = "/" in script or Path(program).is_file()
+        draft.step["command"] = [program if there else script, *arguments]
         if options:
             keys.say("node_args", "were left out: there is no interpreter to give them to")
         return
     if "@" in interpreter:
         keys.say("exec_interpreter", f"{clipped(interpreter)}: node is taken, as it is on PATH")
         interpreter = "node"
-    draft.step["command"] = [interpreter, *options, script, *arguments]
+    path = str(absolute(Path(folder), script))
+    draft.step["command"] = [interpreter, *options, path, *arguments]
     if "python" in interpreter:
         draft.env["PYTHONUNBUFFERED"] = "1", keys.place_of("script")
 
@@ -187,7 +189,7 @@ def _environment(draft: Draft, source: Source, keys: Section) -> None:
         for name, value in inner.values.items():
             shown = scalar(value)
             if shown is None:
-                shown = json.dumps(value)
+                shown = json.dumps(value, separators=(",", ":"))
                 inner.say(name, "is given as JSON, as it is no text")
             draft.env[name] = shown, inner.place_of(name)
     port = keys.whole("port")
@@ -196,7 +198,7 @@ def _environment(draft: Draft, source: Source, keys: Section) -> None:
 
 
 def _restart(draft: Draft, keys: Section) -> None:
-    """``max_restarts`` counts what ends within ``min_uptime``, in a row: so does maxRestarts."""
+    """``max_restarts`` counts ends within ``min_uptime``, in a row; maxRestarts, what follows."""
     restart = draft.part("restart")
     codes = [text for text, _ in keys.items("stop_exit_codes")]
     valid = [int(code) for code in codes if re.fullmatch("[0-9]{1,3}", code) and int(code) < 256]  # noqa: PLR2004 - a byte
@@ -216,7 +218,7 @@ def _restart(draft: Draft, keys: Section) -> None:
         return
     restart |= {
         "resetAfter": seconds(uptime / 1000),
-        "maxRestarts": _MAX_RESTARTS if most is None else most,
+        "maxRestarts": max(0, (_MAX_RESTARTS if most is None else most) - 1),
     }
     if growing:
         _delays(restart, min(growing, _MAX_BACKOFF), 1.5, _MAX_BACKOFF)
