@@ -9,12 +9,10 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from tempfile import mkstemp
 from typing import Any
 
 from flow_operator.errors import Fault, InvalidError
@@ -50,6 +48,8 @@ class Contexts:
             InvalidError: there is none of that name.
         """
         if name not in self.by_name:
+            import difflib  # noqa: PLC0415 - help must not wait for it
+
             near = difflib.get_close_matches(name, self.by_name, n=1)
             hint = f"did you mean '{near[0]}'? " if near else ""
             said = f"there is no context '{name}'; {hint}flowctl config get-contexts lists them"
@@ -117,6 +117,8 @@ def save(path: Path, contexts: Contexts) -> None:
     Raises:
         InvalidError: it cannot be written.
     """
+    from tempfile import mkstemp  # noqa: PLC0415 - help must not wait for it
+
     from flow_operator.manifest import dump_yaml  # noqa: PLC0415 - imports yaml
 
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
+import os
 from typing import TYPE_CHECKING
 
 import click
@@ -81,8 +81,6 @@ def _print(one: Wanted, live: JsonObject | None, document: JsonObject, change: s
 
 def coloured(line: str, colour: str | None) -> str:
     """A line in a colour, unless ``NO_COLOR`` is set."""
-    import os  # noqa: PLC0415
-
     return line if colour is None or os.environ.get("NO_COLOR") else click.style(line, fg=colour)
 
 
@@ -90,6 +88,8 @@ def unified(
     before: JsonObject | None, after: JsonObject, name_before: str, name_after: str
 ) -> list[str]:
     """Two documents compared as YAML; each line is cleaned for a terminal."""
+    import difflib  # noqa: PLC0415 - help must not wait for it
+
     lines = difflib.unified_diff(
         _lines(before), _lines(after), name_before, name_after, lineterm="", n=3
     )

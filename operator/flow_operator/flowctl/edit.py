@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
-import subprocess
 from pathlib import Path
-from tempfile import mkstemp
 
 import click
 
@@ -174,6 +171,8 @@ class _Draft:
     """The file that is edited; only its user can read it."""
 
     def __init__(self, name: str) -> None:
+        from tempfile import mkstemp  # noqa: PLC0415 - help must not wait for it
+
         descriptor, path = mkstemp(prefix=f"flowctl-{name}-", suffix=".yaml")
         os.close(descriptor)
         self._path = Path(path)
@@ -190,6 +189,9 @@ class _Draft:
         Raises:
             InvalidError: the editor cannot be run or failed, or the text cannot be read.
         """
+        import shlex  # noqa: PLC0415
+        import subprocess  # noqa: PLC0415 - help must not wait for it
+
         editor = os.environ.get("VISUAL") or os.environ.get("EDITOR") or "vi"
         try:
             code = subprocess.run([*shlex.split(editor), str(self._path)], check=False).returncode

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -107,6 +106,8 @@ def _unknown(field: Field, name: str, known: list[str]) -> str:
     where = field.path or "a Flow"
     if not known:
         return f"{where} has no fields; flowctl explain {where} tells what it is"
+    import difflib  # noqa: PLC0415 - help must not wait for it
+
     near = difflib.get_close_matches(name, known, n=1) or _elsewhere(name)
     hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
     return f"{where} has no field '{name}'; {hint}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar, runtime_checkable
@@ -65,6 +64,8 @@ def _nearest(said: str) -> str:
     ctx = click.get_current_context(silent=True)
     if not unknown or ctx is None or not isinstance(ctx.obj, Connects):
         return ""
+    import difflib  # noqa: PLC0415 - help must not wait for it
+
     try:
         with ctx.obj.connect(_MOMENT, retry_for=0) as client:
             near = difflib.get_close_matches(unknown[1], client.statuses(), n=1)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +13,9 @@ from flow_operator.client import JsonObject
 from flow_operator.errors import FlowError
 from flow_operator.flowctl.output import Table, on_terminal
 from flow_operator.flowctl.text import clean, size
+
+if TYPE_CHECKING:
+    from threading import Event
 
 HEADERS = ("NAME", "STATUS", "RUNNING", "IN-FLIGHT", "MESSAGE")
 
@@ -39,6 +42,8 @@ def progress(look: Look, goals: tuple[str, ...]) -> Iterator[None]:
         look: asks for the statuses; is called from another thread.
         goals: the statuses that are waited for.
     """
+    import threading  # noqa: PLC0415 - help must not wait for it
+
     done = threading.Event()
     thread = threading.Thread(target=_show, args=(look, goals, done), name="progress")
     thread.start()
@@ -49,7 +54,7 @@ def progress(look: Look, goals: tuple[str, ...]) -> Iterator[None]:
         thread.join()
 
 
-def _show(look: Look, goals: tuple[str, ...], done: threading.Event) -> None:
+def _show(look: Look, goals: tuple[str, ...], done: Event) -> None:
     if done.wait(DELAY):
         return
     begun = time.monotonic() - DELAY

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import platform
-
 import click
 
 from flow_operator import __version__
@@ -17,6 +15,8 @@ from flow_operator.flowctl.session import connection_options, present_session
 @connection_options(first=False)
 def version(*, alone: bool, output: Format) -> None:
     """Show the versions of this program and of the operator."""
+    import platform  # noqa: PLC0415 - help must not wait for it
+
     if output == "table":
         click.echo(f"flowctl    {__version__}")
     answer: dict[str, object] = {
