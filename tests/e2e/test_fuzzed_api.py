@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -26,15 +27,22 @@ class Pretending(Flowd):
 def pretending(root: Path) -> Iterator[Flowd]:
     """It asks for tokens, and has one flow, of the name that the document's examples use."""
     tokens = root / "tokens.yaml"
-    tokens.write_text(f"tokens: [{{name: fuzzer, role: admin, token: {TOKEN}}}]")
+    tokens.write_text(f"tokens: [{{name: fuzzer, role: admin, token: '{TOKEN}'}}]")
     tokens.chmod(0o600)
-    operator = Pretending(root, "--tokens", str(tokens)).start()
+    operator = Pretending(root, "--tokens", str(tokens))
+    try:
+        yield _ready(operator)
+    finally:
+        operator.destroy()
+
+
+def _ready(operator: Flowd) -> Flowd:
+    operator.start()
     operator.client.headers["Authorization"] = f"Bearer {TOKEN}"
     document = make_document("orders", "while :; do date; sleep 1; done")
     document["metadata"] = {"labels": {"team": "payments"}}
     operator.create(document)
-    yield operator
-    operator.destroy()
+    return operator
 
 
 def fuzz(flowd: Flowd, root: Path, examples: int, record: Callable[[str, object], None]) -> None:
@@ -52,6 +60,7 @@ def fuzz(flowd: Flowd, root: Path, examples: int, record: Callable[[str, object]
             *("--max-examples", str(examples), "--seed", "1", "--generation-database", "none"),
         ],
         cwd=root,
+        env={**os.environ, "PYTHONPATH": str(CONFIG.parent)},
         capture_output=True,
         text=True,
         check=False,
