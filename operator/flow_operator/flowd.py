@@ -29,6 +29,7 @@ from flow_operator.api import (
 from flow_operator.board import Board
 from flow_operator.clock import SystemClock, boot_id, rfc3339
 from flow_operator.controller import Controller
+from flow_operator.defaults import DEFAULT_URL
 from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
 from flow_operator.gauges import Gauges
@@ -41,7 +42,7 @@ from flow_operator.process import configure_logging, give_memory_back, share_the
 from flow_operator.reconciler import Reconciler
 from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
-from flow_operator.settings import DEFAULT_URL, Address, Settings
+from flow_operator.settings import Address, Settings
 from flow_operator.sources import FolderSource
 from flow_operator.store import AuditLimits, DataLock, Desired, EventFile, Memories, Store
 from flow_operator.workqueue import WorkQueue

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-_PORT = re.compile("[0-9]{1,5}")
+from flow_operator.defaults import DEFAULT_URL
 
-DEFAULT_URL = "http://127.0.0.1:8710"
+_PORT = re.compile("[0-9]{1,5}")
 
 _OTHER_SCHEME = {
     "https": "https needs --tls-cert and --tls-key",

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from flow_operator.defaults import DEFAULT_URL
 from flow_operator.options import read_settings
-from flow_operator.settings import DEFAULT_URL, Address, Layout
+from flow_operator.settings import Address, Layout
 
 EVERYWHERE = ".".join("0000")
 

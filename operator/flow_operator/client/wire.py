@@ -7,12 +7,11 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from flow_operator.client.errors import NOT_OURS, ApiError
+from flow_operator.defaults import DEFAULT_URL
 from flow_operator.errors import InvalidError
 from flow_operator.model.names import NAME_PATTERN, RESERVED_NAMES
-from flow_operator.settings import DEFAULT_URL
 
 if TYPE_CHECKING:
     # Where it is used it is imported: that takes longer than all else that flowctl does.
@@ -84,6 +83,8 @@ def base_url(url: str) -> tuple[str, str | None]:
     """
     if url.startswith("unix:") and (path := url.removeprefix("unix:").removeprefix("//")):
         return "http://localhost", path
+    from urllib.parse import urlsplit  # noqa: PLC0415 - help needs none
+
     try:
         split = urlsplit(url)
         good = split.scheme in ("http", "https") and split.hostname and split.port != 0
@@ -234,6 +235,8 @@ def see(seen: Seen | None, response: httpx.Response) -> None:
 
 def next_part(response: httpx.Response) -> str | None:
     """The flow_id after which the next part of a list begins; None after the last one."""
+    from urllib.parse import parse_qs, urlsplit  # noqa: PLC0415
+
     url = response.links.get("next", {}).get("url")
     found = parse_qs(urlsplit(url).query).get("continue") if url else None
     return found[0] if found else None

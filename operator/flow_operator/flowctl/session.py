@@ -14,10 +14,10 @@ from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
 from flow_operator.client import FlowClient, check_flow_id
+from flow_operator.defaults import DEFAULT_URL
 from flow_operator.errors import FlowError, InvalidError
 from flow_operator.flowctl.contexts import Context, config_path, load
 from flow_operator.flowctl.lazy import import_httpx
-from flow_operator.settings import DEFAULT_URL
 
 P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]

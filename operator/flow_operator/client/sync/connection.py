@@ -25,7 +25,7 @@ from flow_operator.client.wire import (
     patience,
     trusted,
 )
-from flow_operator.settings import DEFAULT_URL
+from flow_operator.defaults import DEFAULT_URL
 
 if TYPE_CHECKING:
     import httpx
