@@ -164,3 +164,35 @@ def test_scaling_adds_and_drains_replicas_and_restarts_nothing(flowd: Flowd) -> 
     flowctl(flowd, "scale", "a", "--replicas", "1")
     assert flowctl(flowd, "wait", "a", "--for=condition=Reconciling=False").returncode == 0
     assert flowd.pids("a") == [first]
+
+
+@pytest.mark.parametrize("chosen", [("a", "b"), ("-l", "team=x"), ("--field", "source.kind=api")])
+def test_events_of_chosen_flows_are_watched(flowd: Flowd, chosen: tuple[str, ...]) -> None:
+    """Of several names, or of what a selector chooses; of no other flow."""
+    (flowd.manifests / "f.yaml").write_text(
+        "metadata: {name: other}\nspec: {steps: [{name: s, script: exec sleep 1000}]}\n"
+    )
+    eventually(lambda: flowd.await_status("other", "running", within=0))
+    for name in ("a", "b"):
+        document = make_document(name)
+        document["metadata"] = {"name": name, "labels": {"team": "x"}}
+        flowd.create(document)
+        flowd.await_status(name, "running")
+    process = subprocess.Popen(
+        [*PROGRAM, "events", "-w", *chosen],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(flowd),
+    )
+    assert process.stdout is not None
+    try:
+        seen = {""}
+        while not {"a", "b"} <= seen:
+            line = process.stdout.readline()
+            assert line, seen
+            seen.add(line.split()[2])
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert "other" not in seen

@@ -241,7 +241,7 @@ def test_scaling_goes_on_after_somebody_elses_change(operator, flowctl, monkeypa
     def changed_once(method, path, query, body):
         answer = asked(method, path, query, body)
         if method == "GET" and operator.versions.get("a", 1) == 1:
-            operator.flows["a"]["spec"]["description"] = "theirs"
+            operator.flows["a"] = manifest("a", description="theirs")
             operator.versions["a"] = 2
         return answer
 

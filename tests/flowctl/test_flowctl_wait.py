@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 from typing import get_args
 
@@ -9,6 +10,7 @@ import pytest
 from click import testing
 from stub_operator import manifest, status
 
+from flow_operator.flowctl.deadline import LateError, deadline
 from flow_operator.flowctl.goals import PHASES
 from flow_operator.flowctl.keeping import MARK
 from flow_operator.model.status import Phase
@@ -73,8 +75,9 @@ def test_conditions_are_waited_for(operator, flowctl, later):
 
 def test_an_older_generation_is_not_what_is_waited_for(operator, flowctl):
     """A flow that was just told to do something else shows its old status for a moment."""
-    operator.add("a", observedGeneration=1, generation=2)
-    assert flowctl("wait", "a", "--timeout", "0").exit_code == 1
+    operator.add("a", observedGeneration=1, generation=2, conditions=ready())
+    for goal in ("running", "condition=Ready"):
+        assert flowctl("wait", "a", f"--for={goal}", "--timeout", "0").exit_code == 1
 
 
 def test_a_flow_that_is_gone_is_deleted(operator, flowctl, later):
@@ -84,6 +87,17 @@ def test_a_flow_that_is_gone_is_deleted(operator, flowctl, later):
     later("a", "DELETED")
     result = flowctl("wait", "--for=deleted", "a", "--timeout", "20s")
     assert (result.exit_code, result.stdout) == (0, "flow/a deleted\n")
+
+
+def test_a_deadline_leaves_no_alarm_behind():
+    """Neither when the block ends by itself nor when time is up."""
+    before = signal.getsignal(signal.SIGALRM)
+    with deadline(60):
+        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
+    with pytest.raises(LateError), deadline(0.01):
+        signal.pause()
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getsignal(signal.SIGALRM) is before
 
 
 def test_time_that_is_up_is_an_error_with_what_the_flow_does(operator, flowctl):
