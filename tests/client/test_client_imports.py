@@ -32,6 +32,15 @@ def test_a_client_loads_httpx_alone() -> None:
     assert loaded(code) == ["httpx", "ssl"]
 
 
+def test_who_repeats_nothing_loads_nothing_for_it() -> None:
+    """Completion, for one, which nobody wants to wait for."""
+    code = "import sys\nsys.modules['anyio'] = None\n"
+    code += "from flow_operator.client import FlowClient, UnreachableError\n"
+    code += "try:\n    FlowClient('http://127.0.0.1:1', retry_for=0).flows()\n"
+    code += "except UnreachableError:\n    pass"
+    assert loaded(code) == ["httpx", "ssl"]
+
+
 def test_every_name_can_be_imported() -> None:
     """Also those that are imported when they are asked for; no others."""
     for name in package.__all__:

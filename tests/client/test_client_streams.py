@@ -6,7 +6,8 @@ import asyncio
 import itertools
 import ssl
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing, closing
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from flow_operator.client import (
     InvalidError,
     LateError,
     NotFound,
+    Seen,
     Unavailable,
     UnreachableError,
     UntrustedError,
@@ -227,7 +229,7 @@ def test_who_waits_does_not_wait_beyond_the_end(flavour: Any) -> None:
         if "watch" not in request.url.params:
             return listed
         times.append(request.extensions["timeout"])
-        return ndjson(MARK)
+        return ndjson()
 
     transport = httpx.MockTransport(answer)
     made = flavour.client("http://x", transport=transport, sleep=slept.append)
@@ -235,6 +237,74 @@ def test_who_waits_does_not_wait_beyond_the_end(flavour: Any) -> None:
         client.wait_for("a", timeout=0.2)
     assert all(0 < told["read"] <= 0.2 and 0 < told["connect"] <= 0.2 for told in times)
     assert all(0 <= pause <= 0.2 for pause in slept)
+
+
+class Chatter(httpx.SyncByteStream, httpx.AsyncByteStream):
+    """Says all the time that nothing has changed."""
+
+    def __init__(self) -> None:
+        self.over = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        for _ in range(3000):
+            time.sleep(0.001)
+            yield MARK.encode()
+        self.over = True
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for line in self:
+            yield line
+
+
+def test_who_waits_looks_at_the_time_though_much_is_told(flavour: Any) -> None:
+    """Of others, or that nothing has changed."""
+    chatter = Chatter()
+    told = {"a": {"flow_id": "a", "status": "stopped"}}
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "watch" not in request.url.params:
+            return httpx.Response(200, json=told, headers={"Resource-Version": "v0"})
+        kind = {"Content-Type": "application/x-ndjson"}
+        return httpx.Response(200, stream=chatter, headers=kind)
+
+    made = flavour.client("http://x", transport=httpx.MockTransport(answer))
+    with pytest.raises(LateError), made as client:
+        client.wait_for("a", timeout=0.1)
+    assert not chatter.over
+
+
+def test_a_flow_that_goes_between_two_looks_is_missed(flavour: Any) -> None:
+    """The watch goes on from the list; where it cannot, what was listed is compared."""
+    gone = httpx.Response(410, json={"detail": "list again"})
+    asked: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "watch" not in request.url.params:
+            told = {"a": {"flow_id": "a", "status": "stopped"}}
+            return httpx.Response(200, json=told, headers={"Resource-Version": "v0"})
+        asked.append(request.url.params.get("resourceVersion"))
+        return gone if asked[-1] else ndjson(MARK)
+
+    transport = httpx.MockTransport(answer)
+    made = flavour.client("http://x", transport=transport, sleep=lambda _: None)
+    with pytest.raises(NotFound), made as client:
+        client.wait_for("a", timeout=20)
+    assert asked == ["v0", None]
+
+
+def test_a_list_in_parts_is_watched_from_its_first(flavour: Any) -> None:
+    """What has changed between two parts is told again, not left out."""
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        if "continue" in request.url.params:
+            return httpx.Response(200, json={"b": {}}, headers={"Resource-Version": "v2"})
+        link = "</x/flows/status?limit=1&continue=a>; rel=next"
+        return httpx.Response(200, json={"a": {}}, headers={"Resource-Version": "v1", "Link": link})
+
+    seen = Seen()
+    with flavour.client("http://x", transport=httpx.MockTransport(answer)) as client:
+        assert client.statuses(limit=1, if_none_match=seen) == {"a": {}, "b": {}}
+    assert seen == Seen("", "v1")
 
 
 @pytest.mark.parametrize("call", ["watch_statuses", "watch_events", "log_lines"])
