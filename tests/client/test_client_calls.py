@@ -190,10 +190,21 @@ def test_the_operator_tells_of_itself(client: Any, operator: Flowd) -> None:
     """All that is not of one flow."""
     assert client.version() == client.index()["version"]
     assert client.live() is True
-    assert client.ready() is True
+    eventually(lambda: _ready(client))
     assert client.manifests()["folder"] == str(operator.manifests)
     assert client.openapi()["openapi"] == "3.1.0"
     assert "flow_operator_flows" in client.metrics()
+
+
+def _ready(client: Any) -> None:
+    assert client.ready() is True
+
+
+def test_an_operator_that_takes_its_flows_back_is_not_ready(flavour: Any) -> None:
+    """That is an answer, and no error."""
+    starting = httpx.MockTransport(lambda _: httpx.Response(503, json={"detail": "not yet"}))
+    with flavour.client("http://x", transport=starting) as client:
+        assert client.ready() is False
 
 
 def test_a_file_owns_its_flow(flavour: Any, make_flowd: Callable[..., Flowd]) -> None:
@@ -262,7 +273,7 @@ def test_over_a_unix_socket(flavour: Any, make_flowd: Callable[..., Flowd], root
     flowd = make_flowd("--listen", f"unix:{path}")
     flowd.start()
     with flavour.client(f"unix:{path}") as client:
-        assert client.ready()
+        eventually(lambda: _ready(client))
         client.create([make_document("a")])
         client.wait_for("a")
         client.delete("a", hard=True)
