@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from serving import Peer, plain, serving
 
+from flow_operator.api.channel import Channel
 from flow_operator.api.http import MAX_BODY
 from support import eventually
 
@@ -139,3 +141,27 @@ def test_a_body_shorter_than_it_says(server: Any) -> None:
         peer.socket.shutdown(socket.SHUT_WR)
         assert peer.rest() == b""
     eventually(lambda: nobody(server))
+
+
+def test_a_client_that_is_gone_before_its_refusal_is_sent_is_no_trouble(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sending is how that is found out: the connection is closed once, and nothing is told."""
+    gone = threading.Event()
+
+    def send(channel: Channel, _data: bytes, **_: Any) -> int:
+        if threading.current_thread().name == "http":  # A worker leaves it to the loop.
+            channel.handle_close()
+            gone.set()
+        return 0
+
+    monkeypatch.setattr(Channel, "send", send)
+    with serving(plain) as server, Peer(server) as peer:
+        peer.send(b"nonsense\r\n\r\n")
+        assert gone.wait(20)
+        eventually(lambda: _assert_none(server._server.active_channels))
+    assert caplog.text == ""
+
+
+def _assert_none(channels: Any) -> None:
+    assert not channels

@@ -8,6 +8,7 @@ import json
 import random
 import re
 import socket
+import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -53,7 +54,7 @@ def flowd(shared: Flowd) -> Iterator[Flowd]:
     yield shared
     assert (shared.client.get("/flows").content, shared.pids("kept")) == before
     said = shared.log.read_text()[written:]
-    assert not any(word in said for word in ("Traceback", "handler failed", "uncaptured"))
+    assert not any(word in said for word in ("Traceback", "handler failed", "uncaptured")), said
     assert not any(token in said for token in TOKENS.values())
 
 
@@ -336,13 +337,17 @@ def _assert(condition: object) -> None:
     assert condition
 
 
-def test_clients_that_send_nonsense_and_go_fill_no_log(flowd: Flowd) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+def test_clients_that_send_nonsense_and_go_fill_no_log(flowd: Flowd, reset: bool) -> None:
     """Nobody is there to be answered, and there is nothing to tell: the fixture reads the log."""
     address = (flowd.client.base_url.host, flowd.client.base_url.port)
     for sent in [b"nonsense\r\n\r\n", b"GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n"] * 200:
         with socket.create_connection(address, timeout=5) as connection:
             connection.sendall(sent)
-            connection.shutdown(socket.SHUT_WR)
+            if not reset:
+                connection.shutdown(socket.SHUT_WR)
+            else:
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     assert flowd.client.get("/livez").status_code == 200
 
 

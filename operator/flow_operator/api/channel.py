@@ -183,8 +183,10 @@ class Channel(HTTPChannel):
             return
         self._deaf = True
         self.since = self._now()
-        with contextlib.suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
+        open_still = self.socket  # A worker whose sending fails takes it away.
+        if open_still is not None:
+            with contextlib.suppress(OSError):
+                open_still.shutdown(socket.SHUT_WR)
 
     def handle_close(self) -> None:
         """The client has gone, or is to go."""
