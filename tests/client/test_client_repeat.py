@@ -210,7 +210,8 @@ def test_calls_outlive_a_killed_operator(flavour: Any, mortal: Flowd) -> None:
             with flavour.client(str(mortal.client.base_url), retry_for=60) as client:
                 while not over.is_set():
                     assert client.flow("a")[0]["flow_id"] == "a"
-                    assert client.command("stop", ["a"], timeout=0) == {"a": "stopped"}
+                    # Just started, the operator may not have looked at it yet: pending.
+                    assert list(client.command("stop", ["a"], timeout=0)) == ["a"]
                     done.append(1)
         except BaseException as error:  # noqa: BLE001 - the test raises it
             failed.append(error)
