@@ -155,6 +155,31 @@ def test_a_status_that_changes_alone_leaves_the_others_as_they_were_encoded(team
     assert after == {**before, "c": {**before["c"], "status": "failed"}}
 
 
+def test_what_is_asked_for_as_it_stands_is_not_listed_again(
+    teams: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as nothing has changed, all configurations are sent as they were joined before."""
+    before = teams.client.get("/flows").read()
+    monkeypatch.setattr(teams.store, "flows", None)
+    assert teams.client.get("/flows").read() == before
+
+
+def test_a_selector_that_chooses_all_chooses_none_that_come_meanwhile(
+    teams: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is chosen is what is answered, also where that was everything a moment ago."""
+    real = teams.store.flows
+
+    def flows() -> Any:
+        monkeypatch.setattr(teams.store, "flows", real)
+        listed = real()
+        teams.client.send("POST", "/flows", [make_document("late", state="paused")]).read()
+        return listed
+
+    monkeypatch.setattr(teams.store, "flows", flows)
+    assert _ids(teams.client.get("/flows?fieldSelector=desired=stopped").json()) == list(TEAMS)
+
+
 def test_figures_are_taken_anew_after_two_seconds(teams: Any) -> None:
     """Also where no status has changed."""
     teams.client.get("/flows/status").read()

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
 from flow_operator.api.http import DryRun, caller, dry_run_response, json_body, json_response
-from flow_operator.api.lists import FIELDS, LABELS, selected_fields, selected_labels
+from flow_operator.api.lists import FIELDS, LABELS, selection
 from flow_operator.api.operation import Example, Operation
 from flow_operator.api.parameters import DRY_RUN, Number, dry_run
 from flow_operator.api.statuses import status_of
@@ -140,17 +140,12 @@ def _chosen(services: Services) -> Callable[[StoredFlow], bool] | None:
     Raises:
         InvalidError: it cannot be read.
     """
-    labels, fields = selected_labels(), selected_fields()
-    if labels is None and fields is None:
+    chosen = selection()
+    if chosen.everything:
         return None
-
-    def chosen(record: StoredFlow) -> bool:
-        if labels is not None and not labels.labels(record.flow.metadata.labels):
-            return False
-        status = status_of(services, record.flow_id)
-        return fields is None or (status is not None and fields.fields(status))
-
-    return chosen
+    return lambda record: chosen.chooses(
+        record.flow.metadata.labels, lambda: status_of(services, record.flow_id)
+    )
 
 
 def _request(body: object) -> CommandRequest:

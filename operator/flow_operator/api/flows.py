@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from bottle import Bottle, HTTPResponse
@@ -19,7 +20,7 @@ from flow_operator.api.http import (
     json_response,
     tagged_response,
 )
-from flow_operator.api.lists import PAGES, page, selected_fields, selected_labels
+from flow_operator.api.lists import PAGES, page, selection, whole
 from flow_operator.api.operation import (
     CONFIGURATION,
     LISTED_CONFIGURATION,
@@ -33,7 +34,7 @@ from flow_operator.api.parameters import DRY_RUN, FORCE, Choice, dry_run
 from flow_operator.api.statuses import Statuses
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, NotFoundError
 from flow_operator.manifest import Document, Manifest, load_manifest
-from flow_operator.model.status import Change
+from flow_operator.model.status import Change, FlowStatus
 from flow_operator.store import Edit, StoredFlow
 
 if TYPE_CHECKING:
@@ -161,12 +162,10 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
 
     @app.get("/flows", operation=LIST)
     def list_flows() -> HTTPResponse:
-        expand = EXPAND.read() is not None
-        records = store.flows()
-        part, link = page(_selected(records, statuses), lambda record: record.flow_id)
-        if not expand and len(part) == len(records):
+        if whole():
             return tagged_response(*everything.encoded())
-        body = _expanded(part, statuses) if expand else _joined(part)
+        part, link = page(_selected(store.flows(), statuses), lambda record: record.flow_id)
+        body = _joined(part) if EXPAND.read() is None else _expanded(part, statuses)
         return tagged_response(body, etag_of(body), **link)
 
     @app.get("/flows/<flow_id>", operation=READ)
@@ -232,14 +231,17 @@ def _joined(records: list[StoredFlow]) -> bytes:
 
 def _selected(records: list[StoredFlow], statuses: Statuses) -> list[StoredFlow]:
     """Those that the selectors of the request choose."""
-    labels, fields = selected_labels(), selected_fields()
-    if labels is not None:
-        records = [record for record in records if labels.labels(record.flow.metadata.labels)]
-    if fields is not None:
-        told = statuses.of(record.flow_id for record in records).items()
-        chosen = {flow_id for flow_id, entry in told if fields.fields(entry.status)}
-        records = [record for record in records if record.flow_id in chosen]
-    return records
+    chosen = selection()
+    told = {} if chosen.fields is None else statuses.of(record.flow_id for record in records)
+
+    def status(flow_id: str) -> FlowStatus | None:
+        return told[flow_id].status if flow_id in told else None
+
+    return [
+        record
+        for record in records
+        if chosen.chooses(record.flow.metadata.labels, partial(status, record.flow_id))
+    ]
 
 
 def _expanded(records: list[StoredFlow], statuses: Statuses) -> bytes:

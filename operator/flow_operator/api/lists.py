@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import TypeVar
 from urllib.parse import urlencode
 
@@ -10,6 +11,7 @@ from bottle import request
 
 from flow_operator.api.parameters import Number, Parameter
 from flow_operator.api.selectors import Selector, field_selector, label_selector
+from flow_operator.model.status import FlowStatus
 
 T = TypeVar("T")
 
@@ -31,24 +33,49 @@ CONTINUE = Parameter("continue", "Only flows after this id; what Link holds.")
 PAGES = (LABELS, FIELDS, LIMIT, CONTINUE)
 
 
-def selected_labels() -> Selector | None:
-    """What the labels must be; None is anything.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which flows a request is about.
+
+    Attributes:
+        labels: what they must be; None is anything.
+        fields: what those of the status must be; None is anything.
+    """
+
+    labels: Selector | None
+    fields: Selector | None
+
+    @property
+    def everything(self) -> bool:
+        """Whether nothing is asked of them."""
+        return self.labels is None and self.fields is None
+
+    def chooses(self, labels: Mapping[str, str], status: Callable[[], FlowStatus | None]) -> bool:
+        """Whether a flow is meant; its status is only looked at if that matters."""
+        if self.labels is not None and not self.labels.labels(labels):
+            return False
+        if self.fields is None:
+            return True
+        told = status()
+        return told is not None and self.fields.fields(told)
+
+
+def selection() -> Selection:
+    """What the selectors of the request say.
 
     Raises:
-        InvalidError: the selector cannot be read.
+        InvalidError: one of them cannot be read.
     """
-    text = LABELS.text()
-    return None if text is None else label_selector(text)
+    labels, fields = LABELS.text(), FIELDS.text()
+    return Selection(
+        None if labels is None else label_selector(labels),
+        None if fields is None else field_selector(fields),
+    )
 
 
-def selected_fields() -> Selector | None:
-    """What the status must be; None is anything.
-
-    Raises:
-        InvalidError: the selector cannot be read.
-    """
-    text = FIELDS.text()
-    return None if text is None else field_selector(text)
+def whole() -> bool:
+    """Whether a list is asked for as it stands: what was encoded once can be sent again."""
+    return not request.query
 
 
 def page(found: Iterable[T], name: Callable[[T], str]) -> tuple[list[T], dict[str, str]]:

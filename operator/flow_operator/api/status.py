@@ -10,7 +10,7 @@ from bottle import Bottle, HTTPResponse
 from flow_operator.api.errors import problem
 from flow_operator.api.frames import STREAMED
 from flow_operator.api.http import etag_of, tagged_response
-from flow_operator.api.lists import PAGES, page, selected_fields, selected_labels
+from flow_operator.api.lists import PAGES, page, selection, whole
 from flow_operator.api.operation import JSON, Example, Operation
 from flow_operator.api.statuses import Statuses, status_of
 from flow_operator.api.watching import (
@@ -85,16 +85,16 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
 
     @app.get("/flows/status", operation=LIST)
     def list_statuses() -> HTTPResponse:
-        matches = _selected()
+        matches = _matches()
         stream = watched_instead(services, lambda: watched(None, matches))
         if stream is not None:
             return stream
         version = version_of(services.board, services.board.changes.revision)
         snapshot = statuses.now()
+        if whole():
+            return tagged_response(snapshot.whole(), snapshot.etag, Resource_Version=version)
         found = [entry for entry in snapshot.told if matches is None or matches(entry.status)]
         part, link = page(found, lambda entry: entry.status.flow_id)
-        if len(part) == len(snapshot.told):
-            return tagged_response(snapshot.whole(), snapshot.etag, Resource_Version=version)
         body = b"{%b}" % b",".join([entry.keyed for entry in part])
         return tagged_response(body, etag_of(body), **link, Resource_Version=version)
 
@@ -111,12 +111,9 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
         return tagged_response(body, etag_of(body), Resource_Version=version)
 
 
-def _selected() -> Matches | None:
+def _matches() -> Matches | None:
     """Whether a status is asked for; None if all are."""
-    labels, fields = selected_labels(), selected_fields()
-    if labels is None and fields is None:
+    chosen = selection()
+    if chosen.everything:
         return None
-    return lambda status: (
-        (labels is None or labels.labels(status.labels))
-        and (fields is None or fields.fields(status))
-    )
+    return lambda status: chosen.chooses(status.labels, lambda: status)
