@@ -11,7 +11,12 @@ import structlog
 from bottle import HTTPError, HTTPResponse, response
 from msgspec import Struct
 
-from flow_operator.api.http import MAX_BODY, TooLargeError, UnsupportedMediaTypeError
+from flow_operator.api.http import (
+    MAX_BODY,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+    named,
+)
 from flow_operator.errors import (
     ConflictError,
     Fault,
@@ -47,7 +52,7 @@ def problem(status: int, detail: str, faults: Iterable[Fault] = (), **headers: s
     return HTTPResponse(
         problem_body(status, detail, faults),
         status,
-        **{"Content-Type": PROBLEM, **{k.replace("_", "-"): v for k, v in headers.items()}},
+        **{"Content-Type": PROBLEM, **named(headers)},
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -35,8 +35,12 @@ class TooLargeError(Exception):
 def json_response(value: Any, status: int = 200, **headers: str) -> HTTPResponse:
     """A value as a JSON response; bytes are taken for JSON already."""
     body = value if isinstance(value, bytes) else msgspec.json.encode(value)
-    named = {name.replace("_", "-"): text for name, text in headers.items()}
-    return HTTPResponse(body, status, **{"Content-Type": "application/json", **named})
+    return HTTPResponse(body, status, **{"Content-Type": "application/json", **named(headers)})
+
+
+def named(headers: Mapping[str, str]) -> dict[str, str]:
+    """Headers that were given as keywords, by their names."""
+    return {name.replace("_", "-"): text for name, text in headers.items()}
 
 
 def etag_of(body: bytes) -> str:
@@ -48,8 +52,7 @@ def tagged_response(body: bytes, etag: str, **headers: str) -> HTTPResponse:
     """A JSON body with its ETag; 304 without it where the caller has that version already."""
     known = request.environ.get("HTTP_IF_NONE_MATCH", "")
     if known.strip() == "*" or etag in _ETAGS.findall(known):
-        named = {name.replace("_", "-"): text for name, text in headers.items()}
-        return HTTPResponse(b"", 304, ETag=etag, **named)
+        return HTTPResponse(b"", 304, ETag=etag, **named(headers))
     return json_response(body, 200, ETag=etag, **headers)
 
 

@@ -21,6 +21,7 @@ from flow_operator.api.operation import (
 from flow_operator.api.parameters import Parameter
 from flow_operator.api.roles import role_needed
 from flow_operator.model.flow import Flow
+from flow_operator.model.names import NAME_PATTERN
 from flow_operator.model.schema import definitions_of
 
 _REF = "#/components/schemas/{name}"
@@ -33,7 +34,7 @@ _WRITES = (413, 415, 503, 507)
 _PATHS: dict[str, dict[str, Any]] = {
     "flow_id": {
         "description": "The id of a flow: `metadata.name`.",
-        "schema": {"type": "string", "pattern": "^[a-z0-9]([-a-z0-9]{0,50}[a-z0-9])?$"},
+        "schema": {"type": "string", "pattern": NAME_PATTERN.removesuffix(r"(?!\n)")},
         "example": "orders",
     },
     "generation": {

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from bottle import Bottle, Route
+from bottle import Route
 from msgspec import Struct
 
 from flow_operator.api.parameters import Parameter, only
@@ -110,9 +110,6 @@ class Declared:
 
     name = "declared"
     api = 2
-
-    def setup(self, app: Bottle) -> None:
-        """Nothing is needed of the application."""
 
     def apply(self, handler: Callable[..., Any], route: Route) -> Callable[..., Any]:
         """Wrap a handler."""
