@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from serving import Peer, plain, serving
 
+from flow_operator.api import Server
 from flow_operator.api.caps import Caps
 from flow_operator.api.lanes import LARGE_THREADS, THREADS
 from flow_operator.settings import Address
@@ -147,3 +149,20 @@ def test_many_large_bodies_are_not_even_received(gate: Gate, coding: str) -> Non
 def holding(server: Any, count: int) -> None:
     channels = tuple(server._server.active_channels.values())
     assert sum(channel.holds_large() for channel in channels) == count
+
+
+def test_the_loop_is_not_over_before_it_is_told_to_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However it is woken meanwhile: what wakes it is not closed under who ends it."""
+    server = Server(plain, Address("127.0.0.1", 0))
+    server.start()
+    trigger = server._server.trigger
+    pull = trigger.pull_trigger
+
+    def after_another(thunk: Callable[[], None] | None = None) -> None:
+        pull()
+        server._thread.join(0.2)
+        pull(thunk)
+
+    monkeypatch.setattr(trigger, "pull_trigger", after_another)
+    server.close()
+    assert not server._thread.is_alive()

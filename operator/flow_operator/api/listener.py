@@ -67,9 +67,12 @@ class _Listener:
 
     def close_soon(self) -> None:
         """End the loop once all is sent, a second from now at the latest. From any thread."""
+        # By the loop itself: told before it is woken, it might have closed what wakes it.
+        self.trigger.pull_trigger(self._begin_to_close)
+
+    def _begin_to_close(self) -> None:
         self.accepting = False
         self._close_by = self.clock.monotonic() + _FLUSH
-        self.trigger.pull_trigger()
 
     def readable(self) -> bool:
         """Whether to accept; asked in each turn of the loop."""
