@@ -130,7 +130,9 @@ class Address:
             url = urlsplit(app_url)
             name, port = url.hostname, (443 if tls else 80) if url.port is None else url.port
         except ValueError as error:
-            raise ValueError(f"app_url is no URL: {app_url!r}: {error}") from None
+            raise ValueError(
+                f"app_url must look like {DEFAULT_URL}, not {app_url!r}: {error}"
+            ) from None
         if url.scheme not in ("http", "https") or not name:
             raise ValueError(f"app_url must look like {DEFAULT_URL}, not {app_url!r}")
         if url.scheme != scheme:
@@ -140,7 +142,9 @@ class Address:
             return cls(name, port, prefix, tls=tls)
         if listen.startswith("unix:"):
             if tls:
-                raise ValueError("--tls-cert is for HOST:PORT: nobody listens in on a unix socket")
+                raise ValueError(
+                    "--tls-cert is for HOST:PORT; leave it out, unix sockets need none"
+                )
             return cls(prefix=prefix, unix=Path(listen.removeprefix("unix:")))
         host, separator, digits = listen.rpartition(":")
         if not separator or not _PORT.fullmatch(digits) or int(digits) > 65535:  # noqa: PLR2004

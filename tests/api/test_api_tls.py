@@ -299,9 +299,9 @@ def test_files_that_cannot_be_used(files: Files, root: Path) -> None:
     """Each is refused with what is wrong with it."""
     other = Files(root / "..")
     cases = [
-        (root / "nothing", files.key, "nothing.* cannot be read: No such file"),
-        (files.cert, root / "nothing", "nothing.* cannot be read: No such file"),
-        (files.key, files.key, "are no certificate and its key"),
+        (root / "nothing", files.key, "nothing.* cannot be read .No such file"),
+        (files.cert, root / "nothing", "nothing.* cannot be read .No such file"),
+        (files.key, files.key, "must be a certificate and its key"),
         (files.cert, other.key, "KEY_VALUES_MISMATCH"),
     ]
     try:

@@ -126,6 +126,8 @@ def _modified(read: Callable[..., Any], seen: Seen) -> Any:
 def _settled(client: Any) -> None:
     status = client.status("a")
     assert status["generation"] == status["observedGeneration"]
+    # Labels are no new generation.
+    assert status.get("labels", {}) == client.flow("a")[0]["metadata"].get("labels", {})
 
 
 def test_everything_wrong_is_told_with_its_place(client: Any) -> None:

@@ -203,7 +203,8 @@ class StubOperator:
         return 200, {"status": "done", "details": details}
 
     def _unknown(self, code, name):
-        return self.problem(code, f"There is no flow '{name}'.")
+        said = f"There is no flow '{name}'. GET /flows lists those that exist."
+        return self.problem(code, said)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -161,7 +161,7 @@ def test_text_that_is_not_utf8_is_refused(flowctl, tmp_path):
     path.write_bytes(b"metadata: {name: caf\xe9}\n")
     result = flowctl("apply", "-f", str(path))
     assert result.exit_code == 2
-    assert result.stderr == f"{path}: not valid UTF-8 at byte 20\n"
+    assert result.stderr == f"{path}: not valid UTF-8 at byte 20: save it as UTF-8\n"
 
 
 def test_a_refusal_of_the_operator_is_placed_in_the_users_file(operator, flowctl, file):

@@ -61,7 +61,7 @@ def test_a_flow_that_is_late_is_told_with_what_it_does(operator, flowctl):
     assert result.exit_code == 1
     assert result.stdout == "flow/a stopping\n"
     said = "flow/a is not stopped after 3s but stopping: draining step 'write'"
-    assert result.stderr == f"Error: {said}\n"
+    assert result.stderr == f"Error: {said}; flowctl describe a tells more\n"
 
 
 def test_without_waiting_nothing_is_late(operator, flowctl):
@@ -85,7 +85,9 @@ def test_an_unknown_flow_fails_the_command(operator, flowctl):
     result = flowctl("start", "a", "nope")
     assert result.exit_code == 1
     assert result.stdout == ""
-    assert result.stderr == "Error: There is no flow 'nope'.\n"
+    assert (
+        result.stderr == "Error: There is no flow 'nope'. `flowctl get` lists those that exist.\n"
+    )
 
 
 @pytest.mark.parametrize("timeout", ["-1", "601", "soon"])
@@ -100,7 +102,9 @@ def test_delete_goes_on_after_a_refusal(operator, flowctl):
     result = flowctl("delete", "nope", "a", "--hard", "--force")
     assert result.exit_code == 1
     assert result.stdout == "flow/a deleted\n"
-    assert result.stderr == "Error: There is no flow 'nope'.\n"
+    assert (
+        result.stderr == "Error: There is no flow 'nope'. `flowctl get` lists those that exist.\n"
+    )
     assert operator.asked("DELETE")[1][1] == {"type": "1", "force": "true"}
 
 

@@ -131,7 +131,7 @@ def test_a_change_meanwhile_is_shown_and_not_overwritten(operator, edit, editor,
 def test_a_flow_cannot_be_renamed_by_editing(edit, editor):
     """The fault says so."""
     assert edit("text.replace('name: a', 'name: b')").exit_code == 2
-    assert "a flow cannot be renamed; it is 'a'" in editor.seen(1)
+    assert "a flow cannot be renamed: leave 'a'" in editor.seen(1)
 
 
 def test_a_flow_that_a_file_owns_is_not_edited(operator, edit):

@@ -38,7 +38,9 @@ def test_get_of_some_names_prints_those_and_fails_for_the_missing(operator, flow
     result = flowctl("get", "nope", "flow/orders")
     assert result.exit_code == 1
     assert "orders" in result.stdout
-    assert result.stderr == "Error: There is no flow 'nope'.\n"
+    assert (
+        result.stderr == "Error: There is no flow 'nope'. `flowctl get` lists those that exist.\n"
+    )
 
 
 def test_get_without_flows_says_so_on_stderr(flowctl):

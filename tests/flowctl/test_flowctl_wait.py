@@ -15,6 +15,7 @@ from flow_operator.flowctl.goals import PHASES
 from flow_operator.flowctl.keeping import MARK
 from flow_operator.model.status import Phase
 
+TELLS = "flowctl describe a tells more"
 FILE = "metadata: {name: %s}\nspec:\n  steps:\n  - {name: read, command: [cat]}\n"
 
 
@@ -105,7 +106,7 @@ def test_time_that_is_up_is_an_error_with_what_the_flow_does(operator, flowctl):
     operator.add("a", "starting", message="waits for db")
     result = flowctl("wait", "a", "--timeout", "0.3s")
     assert result.exit_code == 1
-    said = "Error: flow/a is not running after 0.3s but starting: waits for db\n"
+    said = f"Error: flow/a is not running after 0.3s but starting: waits for db; {TELLS}\n"
     assert result.stderr == said
 
 
@@ -115,7 +116,8 @@ def test_a_flow_that_has_failed_is_not_waited_for(operator, flowctl, goal):
     operator.add("a", "failed", message="exit code 1")
     result = flowctl("wait", f"--for={goal}", "a", "--timeout", "60s")
     assert result.exit_code == 1
-    assert result.stderr == f"Error: flow/a is not {goal} and will not be: failed: exit code 1\n"
+    said = f"Error: flow/a is not {goal} and will not be: failed: exit code 1; {TELLS}\n"
+    assert result.stderr == said
 
 
 def test_a_flow_that_is_deleted_meanwhile_ends_the_wait(operator, flowctl, later):
@@ -124,7 +126,7 @@ def test_a_flow_that_is_deleted_meanwhile_ends_the_wait(operator, flowctl, later
     later("a", "DELETED")
     result = flowctl("wait", "a", "--timeout", "20s")
     assert result.exit_code == 1
-    assert result.stderr == "Error: flow/a is not running and will not be: it was deleted\n"
+    assert "flow/a is not running and will not be: it was deleted; flowctl apply" in result.stderr
 
 
 def test_every_status_can_be_waited_for():

@@ -114,8 +114,8 @@ def test_strict_takes_no_remark(tmp_path):
     ("body", "said"),
     [
         (b"a: \xff\n", "Procfile:1:1: is not valid UTF-8 at byte 3"),
-        (b"a: b\nc: \0\n", "Procfile:2:1: holds a NUL character"),
-        (b"a" * (4 * 2**20 + 1), "is longer than 4194304 bytes"),
+        (b"a: b\nc: \0\n", "Procfile:2:1: must not hold a NUL character"),
+        (b"a" * (4 * 2**20 + 1), "must not be longer than 4194304 bytes"),
     ],
 )
 def test_what_is_no_text_is_refused(tmp_path, body, said):

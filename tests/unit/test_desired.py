@@ -181,8 +181,8 @@ def test_one_unknown_id_means_that_nothing_is_done(store, desired):
     with pytest.raises(InvalidError) as caught:
         desired.command("stop", ["a", "b", "nope"])
     assert [fault.detail for fault in caught.value.faults] == [
-        "there is no flow 'b'",
-        "there is no flow 'nope'",
+        "There is no flow 'b'. GET /flows lists those that exist.",
+        "There is no flow 'nope'. GET /flows lists those that exist.",
     ]
     assert store.records() == before
 

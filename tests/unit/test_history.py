@@ -269,7 +269,7 @@ def test_what_rollback_refuses(root):
             desired.rollback("nobody")
         with pytest.raises(InvalidError, match="no other configuration"):
             desired.rollback("a")
-        with pytest.raises(InvalidError, match="generation 7 of 'a' is not kept; to go back to"):
+        with pytest.raises(InvalidError, match="generation 7 of 'a' is not kept; choose one of"):
             desired.rollback("a", 7)
         with pytest.raises(InvalidError):
             desired.rollback("a", 1)

@@ -113,7 +113,7 @@ def test_names_of_routes_are_refused(name):
 def test_a_name_must_not_stand_twice_in_one_text():
     """The fault is told at the second one."""
     (fault,) = _faults(GOOD + "---\n" + GOOD)
-    assert fault.detail == "the flow 'orders' stands twice"
+    assert fault.detail == "the flow 'orders' stands twice: leave one out"
     assert (fault.pointer, fault.line) == ("/metadata/name", 12)
 
 
@@ -249,15 +249,17 @@ def test_a_fault_that_only_the_parser_sees_is_told_with_the_others():
 def test_a_duration_out_of_range_has_its_place():
     """Although the schema cannot say it."""
     (told,) = _told(GOOD + "  stop:\n    timeout: 9999d\n")
-    assert told == ("orders.yaml:9:14: /spec/stop/timeout: '9999d' is out of range: 0s to 3650d")
+    assert told == (
+        "orders.yaml:9:14: /spec/stop/timeout: '9999d' is out of range: it must be from 0s to 3650d"
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("- a\n", "a Flow is an object (a mapping), not a list"),
-        ("just text\n", "a Flow is an object (a mapping), not the text 'just text'"),
-        ("5\n", "a Flow is an object (a mapping), not the number 5"),
+        ("- a\n", "a Flow must be an object (a mapping), not a list"),
+        ("just text\n", "a Flow must be an object (a mapping), not the text 'just text'"),
+        ("5\n", "a Flow must be an object (a mapping), not the number 5"),
     ],
 )
 def test_a_document_that_is_no_object_is_no_flow(text, said):

@@ -43,7 +43,7 @@ def test_a_quoted_merge_key_is_a_key():
     [
         ("a: {<<: 1}\n", "must be mappings"),
         ("a: {<<: [1]}\n", "must be mappings"),
-        ("a: &a {<<: *a}\n", "no finished anchor"),
+        ("a: &a {<<: *a}\n", "must follow the whole"),
         ("a: &a {x: 1}\nb: {<<: *a, <<: *a}\n", "stands twice"),
         ("a: &a {x: 1}\n" + "".join(f"b{n}: {{<<: *a}}\n" for n in range(21)), "20 aliases"),
         ("a: &a [" + "1," * 3000 + "]\n" + "".join(f"b{n}: *a\n" for n in range(7)), "nodes"),

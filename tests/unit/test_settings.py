@@ -246,7 +246,7 @@ def test_with_a_certificate_it_is_https():
         (None, "https://127.0.0.1:1", False, "needs --tls-cert and --tls-key"),
         (None, "http://127.0.0.1:1", True, "must begin with https://"),
         ("127.0.0.1:1", "http://127.0.0.1:1", True, "must begin with https://"),
-        ("unix:/run/x", None, True, "nobody listens in"),
+        ("unix:/run/x", None, True, "unix sockets need none"),
     ],
 )
 def test_what_does_not_go_with_a_certificate(listen, app_url, tls, why):

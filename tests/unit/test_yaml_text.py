@@ -168,7 +168,7 @@ def test_the_number_of_aliases_is_limited():
 @pytest.mark.parametrize("text", ["a: &r [*r]", "&r a: {b: *r}", "a: &r {b: {c: *r}}", "*x"])
 def test_an_alias_needs_an_anchor_that_is_finished(text):
     """So that data never contains itself."""
-    assert "has no finished anchor" in _refusal(text).detail
+    assert "must follow the whole" in _refusal(text).detail
 
 
 def test_an_alias_stands_for_the_last_anchor_of_its_name():

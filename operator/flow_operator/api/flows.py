@@ -300,6 +300,7 @@ def _manifest_for(flow_id: str, body: Any) -> Manifest:
     manifest = load_manifest(Document(body))
     if manifest.flow.flow_id != flow_id:
         pointer = "/flow_id" if "flow_id" in body else "/metadata/name"
-        said = f"the body names '{manifest.flow.flow_id}', the path '{flow_id}'"
+        named = manifest.flow.flow_id
+        said = f"the body names '{named}', the path '{flow_id}': make them agree"
         raise InvalidError([Fault(said, pointer)])
     return manifest

@@ -96,7 +96,7 @@ def if_match() -> int | None:
         return None
     found = _ETAG.fullmatch(text)
     if not found:
-        said = f"If-Match must hold an ETag of ours, not {clipped(ascii(text))}"
+        said = f"If-Match must hold an ETag as GET /flows/ID tells it, not {clipped(ascii(text))}"
         raise InvalidError([Fault(said)])
     return int(found.group(1))
 

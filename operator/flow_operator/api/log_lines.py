@@ -89,7 +89,10 @@ class Ids:
         """
         found = _ID.fullmatch(text)
         if not found:
-            raise InvalidError(f"Last-Event-ID: {clipped(ascii(text))} is no id of a log's line")
+            raise InvalidError(
+                f"Last-Event-ID: {clipped(ascii(text))} is no id of a log's line; "
+                "leave it out to begin anew"
+            )
         positions = [int(number) for number in found[2].split("-")[1:]]
         if (
             found[1] != self._key

@@ -43,7 +43,7 @@ class Parameter:
         if not given:
             return None
         if len(given) > 1:
-            raise self.fault("given more than once")
+            raise self.fault("given more than once; leave one out")
         if not given[0]:
             raise self.fault("empty; leave it out instead")
         text: str = given[0].encode("latin-1").decode("utf-8")

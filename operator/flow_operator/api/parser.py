@@ -62,7 +62,9 @@ class Parser(HTTPRequestParser):
             TransferEncodingNotImplemented: its body is in another form; answered with 501.
         """
         if _MALFORMED.search(header_plus):
-            raise ParsingError("the head of the request has control characters or folded lines")
+            raise ParsingError(
+                "the head of the request must have no control characters, and no folded lines"
+            )
         try:
             super().parse_header(header_plus)
         except ValueError as error:

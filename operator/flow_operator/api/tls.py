@@ -74,10 +74,14 @@ def _load(cert: Path, key: Path) -> ssl.SSLContext:
         context.load_cert_chain(cert, key, password=_no_password)
     except ssl.SSLError as error:
         why = error.reason or "one of them is no PEM"
-        raise InvalidError(f"{cert} and {key} are no certificate and its key: {why}") from None
+        raise InvalidError(
+            f"{cert} and {key} must be a certificate and its key (PEM): {why}"
+        ) from None
     except OSError as error:
         why = error.strerror or str(error)
-        raise InvalidError(f"{cert} or {key} cannot be read: {why}") from None
+        raise InvalidError(
+            f"{cert} or {key} cannot be read ({why}): put it right, or name others"
+        ) from None
     return context
 
 

@@ -89,11 +89,13 @@ def read_granted(path: Path) -> Granted:
         text, info = _read(path)
         reason = distrust(path) or distrust_group(path)
     except OSError as error:
-        raise _refused(path, f"it cannot be read: {error.strerror or error}") from None
+        raise _refused(
+            path, f"it cannot be read ({error.strerror or error}): put it right, or name another"
+        ) from None
     except UnicodeDecodeError:
-        raise _refused(path, "it is not UTF-8 text") from None
+        raise _refused(path, "it must be UTF-8 text") from None
     if reason:
-        raise _refused(path, f"{reason}; who may write it may do anything here")
+        raise _refused(path, f"{reason}; who may write it may do anything here: chown and chmod it")
     document = _parsed(SourceText(text, str(path)))
     faults: list[Fault] = []
     grants = tuple(_grants(document, faults))
@@ -163,9 +165,11 @@ def _grants(document: Document, faults: list[Fault]) -> Iterator[Grant]:
         if not wrong:
             digest = _digest(entry)
             if digest in digests:
-                wrong.append((here, "the same token stands above already"))
+                wrong.append((here, "the same token stands above already: leave one out"))
             if roles.setdefault(entry["name"], entry["role"]) != entry["role"]:
-                wrong.append((f"{here}/role", f"'{entry['name']}' has another role above"))
+                wrong.append(
+                    (f"{here}/role", f"'{entry['name']}' has another role above; it must have one")
+                )
             digests.add(digest)
         faults += [document.fault(pointer, said) for pointer, said in wrong]
         if not wrong:
@@ -179,14 +183,14 @@ def _wrong(entry: Any) -> Iterator[tuple[str, str]]:
         return
     for key, value in entry.items():
         if key not in _RULES:
-            yield "", f"has a key that is unknown; known are {', '.join(_RULES)}"
+            yield "", f"has a key that is unknown; these are known: {', '.join(_RULES)}"
             continue
         pattern, said = _RULES[key]
         if not isinstance(value, str) or not pattern.fullmatch(value):
             yield f"/{key}", said
     for key in ("name", "role"):
         if key not in entry:
-            yield "", f"lacks the key '{key}'"
+            yield "", f"must have the key '{key}'"
     if ("token" in entry) == ("sha256" in entry):
         yield "", "must have one of 'token' and 'sha256'"
 

@@ -102,7 +102,9 @@ def _give(path: Path, group: str) -> None:
     try:
         os.chown(path, -1, grp.getgrnam(group).gr_gid)
     except KeyError:
-        raise InvalidError(f"--socket-group: there is no group {group!r} on this machine") from None
+        raise InvalidError(
+            f"--socket-group: there is no group {group!r} here: create it, or name another"
+        ) from None
     except PermissionError:
-        said = f"--socket-group: the operator's user is not in the group {group!r}"
+        said = f"--socket-group: the operator's user must be in the group {group!r}"
         raise InvalidError(said) from None

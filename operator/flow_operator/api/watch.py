@@ -81,7 +81,9 @@ class Watch:
     def _from(self, since: str) -> int:
         found = _VERSION.fullmatch(since)
         if not found:
-            raise InvalidError(f"{clipped(ascii(since))} is no resourceVersion of this operator")
+            raise InvalidError(
+                f"{clipped(ascii(since))} is no resourceVersion of this operator; list first"
+            )
         epoch, revision = found[1], int(found[2])
         if epoch != self._watched.frames.epoch or not self._changes.holds(revision):
             raise GoneError(_GONE)

@@ -73,7 +73,9 @@ def watched_instead(services: Services, watched: Callable[[], Watched]) -> HTTPR
     watches = WATCH.given()
     for parameter in (LIMIT, CONTINUE) if watches else (SINCE, TIMEOUT):
         if parameter.name in request.query:
-            raise parameter.fault("not for a watch" if watches else "only for a watch: watch=1")
+            raise parameter.fault(
+                "not for a watch; leave it out" if watches else "only for a watch: watch=1"
+            )
     if not watches:
         return None
     form, lasts = accepted(request.environ.get("HTTP_ACCEPT", "")) or NDJSON, TIMEOUT.read()

@@ -64,7 +64,8 @@ class Waited:
         late = self.late()
         doing = ", ".join(f"{name} is {told.get('status')}" for name, told in late.items())
         wanted = self._until if isinstance(self._until, str) else "as it should be"
-        return LateError(f"not {wanted} after {timeout:g}s: {doing}", late)
+        said = f"not {wanted} after {timeout:g}s: {doing}; it goes on: look again, or wait longer"
+        return LateError(said, late)
 
     def _reached(self, status: JsonObject) -> bool:
         if callable(self._until):
@@ -75,4 +76,6 @@ class Waited:
 
     def _missing(self, name: str) -> None:
         if not self._deleted:
-            raise NotFound(NOT_FOUND, f"There is no flow '{name}'.")
+            raise NotFound(
+                NOT_FOUND, f"There is no flow '{name}'. GET /flows lists those that exist."
+            )

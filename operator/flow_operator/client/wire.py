@@ -126,7 +126,9 @@ def trusted(base: str, ca: str | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca)
     except OSError as error:
         why = error.strerror or "it holds no certificates (PEM)"
-        raise InvalidError(f"cannot use the certificates in {ca}: {why}") from None
+        raise InvalidError(
+            f"cannot use the certificates in {ca}: {why}; name a file of PEM certificates"
+        ) from None
 
 
 def check_flow_id(flow_id: str) -> str:
@@ -137,7 +139,7 @@ def check_flow_id(flow_id: str) -> str:
     """
     if not re.match(NAME_PATTERN, flow_id) or flow_id in RESERVED_NAMES:
         raise InvalidError(
-            f"{flow_id!r} cannot be a flow: names are lower-case letters, digits and '-', "
+            f"{flow_id!r} cannot be a flow: names must be lower-case letters, digits and '-', "
             f"52 at most, and not {' or '.join(sorted(RESERVED_NAMES))}"
         )
     return flow_id

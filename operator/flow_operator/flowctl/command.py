@@ -9,9 +9,9 @@ import click
 from flow_operator.client import FlowClient, JsonObject
 from flow_operator.flowctl.choice import Choice, choosing
 from flow_operator.flowctl.failure import FAILED
+from flow_operator.flowctl.goals import doing
 from flow_operator.flowctl.progress import Look, progress
 from flow_operator.flowctl.session import Session, connected, present_session
-from flow_operator.flowctl.text import clean
 from flow_operator.flowctl.values import Seconds
 
 
@@ -134,10 +134,9 @@ def _explain(client: FlowClient, names: list[str], trouble: str) -> None:
     """Say what the flows are doing that did not get there in time."""
     statuses = client.statuses()
     for name in names:
-        status = statuses.get(name, {})
-        doing = status.get("status", "unknown")
-        message = status.get("message") or f"flowctl describe {name} tells more"
-        click.echo(f"Error: flow/{name} is {trouble} but {doing}: {clean(message)}", err=True)
+        click.echo(
+            f"Error: flow/{name} is {trouble} but {doing(name, statuses.get(name, {}))}", err=True
+        )
 
 
 start, stop, pause, resume, restart = (_command(verb) for verb in VERBS)

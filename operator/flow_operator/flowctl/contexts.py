@@ -82,7 +82,9 @@ def load(path: Path) -> Contexts:
         return Contexts()
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is no text"
-        raise InvalidError(f"cannot read {path}: {why}") from None
+        raise InvalidError(
+            f"cannot read {path}: {why}; put it right, or name another file: FLOWCTL_CONFIG"
+        ) from None
     from flow_operator.manifest import SourceText, parse_yaml  # noqa: PLC0415 - imports yaml
 
     documents = parse_yaml(SourceText(text, str(path)))
@@ -132,4 +134,6 @@ def save(path: Path, contexts: Contexts) -> None:
             Path(made).unlink(missing_ok=True)
             raise
     except OSError as error:
-        raise InvalidError(f"cannot write {path}: {error.strerror}") from None
+        raise InvalidError(
+            f"cannot write {path}: {error.strerror}; name another file: FLOWCTL_CONFIG"
+        ) from None

@@ -95,7 +95,7 @@ class _Edit:
             self._draft.remove()
             click.echo("Nothing was changed, and nothing sent.", err=True)
             return
-        click.echo("Error: nothing was sent.", err=True)
+        click.echo("Error: nothing was sent; flowctl apply -f sends it once it is right.", err=True)
         self._draft.keep()
         raise click.exceptions.Exit(failure)
 
@@ -152,10 +152,12 @@ def _checked(body: str, name: str) -> JsonObject:
 
     documents = parse_yaml(SourceText(body))
     if len(documents) != 1:
-        raise InvalidError(f"this must be one document, and is {len(documents)}")
+        raise InvalidError(
+            f"this must be one document, and is {len(documents)}; leave only that of '{name}'"
+        )
     manifest = load_manifest(documents[0])
     if manifest.flow.flow_id != name:
-        said = f"a flow cannot be renamed; it is '{name}'"
+        said = f"a flow cannot be renamed: leave '{name}'; flowctl apply makes another one"
         raise InvalidError([documents[0].fault("/metadata/name", said)])
     return manifest.document
 
@@ -196,7 +198,9 @@ class _Draft:
         try:
             code = subprocess.run([*shlex.split(editor), str(self._path)], check=False).returncode
             if code:
-                raise InvalidError(f"the editor '{editor}' has ended with {code}; nothing was sent")
+                raise InvalidError(
+                    f"the editor '{editor}' has ended with {code}; nothing was sent: run it again"
+                )
             return self._path.read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error

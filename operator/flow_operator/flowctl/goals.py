@@ -10,6 +10,7 @@ from click.shell_completion import CompletionItem
 
 from flow_operator.client import JsonObject
 from flow_operator.flowctl.progress import arrived
+from flow_operator.flowctl.text import clean
 
 CONDITIONS = ("Ready", "Reconciling", "Stalled", "Silent", "Backpressured", "PipeUnheld")
 PHASES = (
@@ -105,3 +106,10 @@ def _condition(status: JsonObject, kind: str) -> str:
         if str(condition.get("type")).lower() == kind.lower():
             return str(condition.get("status")).lower()
     return "false"
+
+
+def doing(name: str, status: JsonObject) -> str:
+    """What a flow does instead of what was waited for, and where more is told."""
+    message = clean(status.get("message") or "")
+    said = f"{status.get('status', 'unknown')}{f': {message}' if message else ''}"
+    return f"{said}; flowctl describe {name} tells more"

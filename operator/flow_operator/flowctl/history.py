@@ -72,10 +72,13 @@ def _diff(name: str, kept: list[JsonObject], generation: int) -> str:
     found = [entry for entry in kept if entry.get("generation") == generation]
     if not found:
         there = ", ".join(str(entry.get("generation")) for entry in kept)
-        raise InvalidError(f"generation {generation} of '{name}' is not kept; these are: {there}")
+        raise InvalidError(f"generation {generation} of '{name}' is not kept; use one of {there}")
     text = found[0].get("diff")
     if text is None:
-        raise InvalidError(f"the generation before {generation} of '{name}' is not kept any more")
+        raise InvalidError(
+            f"the generation before {generation} of '{name}' is not kept any more; "
+            f"--show {generation} shows it whole"
+        )
     return "".join(f"{line[:1]}{_cleaned(line[1:])}\n" for line in str(text).splitlines())
 
 

@@ -58,7 +58,10 @@ def import_(
         for remark in remarks:
             click.echo(clean(remark), err=True)
     if strict and len(remarks):
-        click.echo(f"Error: {len(remarks)} remarks, and --strict allows none", err=True)
+        click.echo(
+            f"Error: {len(remarks)} remarks, and --strict allows none; leave it out to have it",
+            err=True,
+        )
         raise click.exceptions.Exit(FAILED)
     if not documents:
         click.echo("No flows.", err=True)

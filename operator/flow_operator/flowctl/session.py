@@ -23,6 +23,7 @@ P = ParamSpec("P")
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 _COMPLETION_SECONDS = 1.0
+_NAME_IT = "name another file: --token-file, FLOWCTL_TOKEN_FILE"
 
 
 @dataclass(slots=True)
@@ -87,9 +88,9 @@ class Session:
             text = Path(file).expanduser().read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is no text"
-            raise InvalidError(f"cannot read the token in {file}: {why}") from None
+            raise InvalidError(f"cannot read the token in {file}: {why}; {_NAME_IT}") from None
         if not text:
-            raise InvalidError(f"there is no token in {file}")
+            raise InvalidError(f"there is no token in {file}: write it there, or {_NAME_IT}")
         return text
 
 

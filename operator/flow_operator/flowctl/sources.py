@@ -37,7 +37,9 @@ def read_manifests(names: Sequence[str]) -> list[Wanted]:
             for file in _files(name):
                 documents += _parse(file, faults)
         except OSError as error:
-            faults.append(Fault(f"cannot be read: {error.strerror or error}", file=name))
+            faults.append(
+                Fault(f"cannot be read: {error.strerror or error}; name another", file=name)
+            )
     try:
         manifests = load_documents(documents)
     except InvalidError as error:
@@ -45,7 +47,9 @@ def read_manifests(names: Sequence[str]) -> list[Wanted]:
     if faults:
         raise InvalidError(sorted(faults, key=_place))
     if not documents:
-        raise InvalidError(f"there is no flow in {', '.join(names)}")
+        raise InvalidError(
+            f"there is no flow in {', '.join(names)}; flowctl explain tells how one is written"
+        )
     return [Wanted(*pair) for pair in zip(manifests, documents, strict=True)]
 
 
@@ -73,7 +77,7 @@ def _parse(name: str, faults: list[Fault]) -> list[Document]:
         text = body.decode("utf-8-sig")
         parsed = parse_yaml(SourceText(text, label))
     except UnicodeDecodeError as error:
-        faults.append(Fault(f"not valid UTF-8 at byte {error.start}", file=label))
+        faults.append(Fault(f"not valid UTF-8 at byte {error.start}: save it as UTF-8", file=label))
     except InvalidError as error:
         faults += error.faults
     else:

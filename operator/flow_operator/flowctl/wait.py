@@ -8,9 +8,8 @@ from flow_operator.client import FlowClient, JsonObject
 from flow_operator.flowctl.choice import Choice, choosing
 from flow_operator.flowctl.deadline import LateError, deadline
 from flow_operator.flowctl.failure import FAILED, fail_if
-from flow_operator.flowctl.goals import Goal, GoalType
+from flow_operator.flowctl.goals import Goal, GoalType, doing
 from flow_operator.flowctl.session import connected
-from flow_operator.flowctl.text import clean
 from flow_operator.flowctl.values import Seconds
 
 PATIENCE = 30.0
@@ -117,9 +116,9 @@ class _Waiting:
             click.exceptions.Exit: if there is any.
         """
         for name, goal in self._left.items():
-            doing = self.lost.get(name) or f"but {_doing(name, self._seen.get(name, {}))}"
+            why = self.lost.get(name) or f"but {doing(name, self._seen.get(name, {}))}"
             past = "" if name in self.lost else when
-            click.echo(f"Error: flow/{name} is not {goal.words}{past} {doing}", err=True)
+            click.echo(f"Error: flow/{name} is not {goal.words}{past} {why}", err=True)
         if self._left:
             raise click.exceptions.Exit(FAILED)
 
@@ -130,22 +129,17 @@ class _Waiting:
             click.echo(f"flow/{name} {goal.words}")
             del self._left[name]
         elif goal.failure and _failed(status):
-            self.lost[name] = f"and will not be: {_doing(name, status)}"
+            self.lost[name] = f"and will not be: {doing(name, status)}"
 
     def _gone(self, name: str) -> None:
         if self._left[name].deleted:
             click.echo(f"flow/{name} deleted")
             del self._left[name]
         else:
-            self.lost[name] = "and will not be: it was deleted"
+            self.lost[name] = "and will not be: it was deleted; flowctl apply makes it again"
 
 
 def _failed(status: JsonObject) -> bool:
     """Whether it has failed, and is not about to be started again."""
     seen = status.get("observedGeneration") == status.get("generation")
     return bool(seen and status.get("status") == "failed")
-
-
-def _doing(name: str, status: JsonObject) -> str:
-    message = status.get("message") or f"flowctl describe {name} tells more"
-    return f"{status.get('status', 'unknown')}: {clean(message)}"

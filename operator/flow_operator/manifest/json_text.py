@@ -28,7 +28,7 @@ def parse_json(body: bytes) -> Any:
     try:
         text = body.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InvalidError(f"not valid UTF-8 at byte {error.start}") from None
+        raise InvalidError(f"not valid UTF-8 at byte {error.start}: send it as UTF-8") from None
     if not text.strip():
         raise InvalidError("the body is empty; send a JSON document")
     _check_depth(body)
@@ -55,7 +55,7 @@ def _check_depth(body: bytes) -> None:
     for match in _BRACKETS.finditer(_STRING.sub(b"", body)):
         depth += 1 if match.group() in b"[{" else -1
         if depth > MAX_DEPTH:
-            raise InvalidError(f"nested deeper than {MAX_DEPTH} levels")
+            raise InvalidError(f"nested deeper than {MAX_DEPTH} levels: make it flatter")
 
 
 def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -63,7 +63,9 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise InvalidError(f"the key {clipped(ascii(twice))} stands twice in one object")
+        raise InvalidError(
+            f"the key {clipped(ascii(twice))} stands twice in one object: leave one out"
+        )
     return made
 
 
@@ -89,4 +91,6 @@ def _check_surrogates(value: Any) -> None:
     try:
         json.dumps(value, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
-        raise InvalidError("a string holds half of a surrogate pair (\\ud800 to \\udfff)") from None
+        raise InvalidError(
+            "a string holds half of a surrogate pair (\\ud800 to \\udfff): send both, or neither"
+        ) from None

@@ -55,7 +55,10 @@ def load_documents(documents: Sequence[Document]) -> list[Manifest]:
             continue
         if manifest.flow.flow_id in names:
             faults.append(
-                document.fault("/metadata/name", f"the flow '{manifest.flow.flow_id}' stands twice")
+                document.fault(
+                    "/metadata/name",
+                    f"the flow '{manifest.flow.flow_id}' stands twice: leave one out",
+                )
             )
         names.add(manifest.flow.flow_id)
         manifests.append(manifest)
@@ -72,7 +75,9 @@ def load_manifest(document: Document) -> Manifest:
     """
     if not isinstance(document.data, dict):
         kind = _kind(document.data)
-        raise InvalidError([document.fault("", f"a Flow is an object (a mapping), not {kind}")])
+        raise InvalidError(
+            [document.fault("", f"a Flow must be an object (a mapping), not {kind}")]
+        )
     _check_size(document)
     data, faults = _normalise(document)
     plain = _without_extensions(data)
@@ -100,11 +105,15 @@ def _check_size(document: Document) -> None:
     for _ in range(MAX_DEPTH + 1):
         nodes += len(level)
         if nodes > MAX_NODES:
-            raise InvalidError([document.fault("", f"it has more than {MAX_NODES} nodes")])
+            raise InvalidError(
+                [document.fault("", f"it has more than {MAX_NODES} nodes: make several of it")]
+            )
         level = [inner for value in level for inner in _inner(value)]
         if not level:
             return
-    raise InvalidError([document.fault("", f"nested deeper than {MAX_DEPTH} levels")])
+    raise InvalidError(
+        [document.fault("", f"nested deeper than {MAX_DEPTH} levels: make it flatter")]
+    )
 
 
 def _inner(value: Any) -> Iterable[Any]:
@@ -190,7 +199,7 @@ def _explain(  # noqa: C901 - one case for each keyword of the schema
             yield from _unknown_keys(pointer, value, schema)
         case "required":
             missing = [name for name in rule if name not in value]
-            yield from ((pointer, f"'{name}' is missing") for name in missing)
+            yield from ((pointer, f"'{name}' is missing: give it") for name in missing)
         case "type":
             yield pointer, f"must be {_either(_names(rule))}, not {_kind(value)}"
         case "enum":
@@ -276,12 +285,12 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
     for index, step in enumerate(flow.spec.steps):
         pointer = f"/spec/steps/{index}"
         if step.name in seen:
-            yield f"{pointer}/name", f"a second step is named '{step.name}'"
+            yield f"{pointer}/name", f"a second step is named '{step.name}': name it otherwise"
         seen.add(step.name)
         yield from _check_step(pointer, step)
     for index, dependency in enumerate(flow.spec.depends_on):
         if dependency.name == flow.flow_id:
-            yield f"/spec/dependsOn/{index}", "a flow cannot depend on itself"
+            yield f"/spec/dependsOn/{index}", "a flow cannot depend on itself: leave this out"
     silence = flow.spec.progress.silence_timeout
     if silence is not None and silence.seconds <= 0:
         said = "must be longer than 0s; leave it out, or null, to have nobody look"
@@ -297,14 +306,14 @@ def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:
     if (step.command is None) == (step.script is None):
         yield pointer, "must have exactly one of command, script"
     if step.command and not step.command[0]:
-        yield f"{pointer}/command/0", "the program's name is empty"
+        yield f"{pointer}/command/0", "the program's name must not be empty"
     names: set[str] = set()
     for index, variable in enumerate(step.env):
         at = f"{pointer}/env/{index}"
         if (variable.value is None) == (variable.value_from is None):
             yield at, "must have exactly one of value, valueFrom"
         if variable.name in names:
-            yield f"{at}/name", f"the variable '{variable.name}' stands twice"
+            yield f"{at}/name", f"the variable '{variable.name}' stands twice: leave one out"
         names.add(variable.name)
     for kind, probe in step.probes.items():
         yield from _check_probe(f"{pointer}/{kind}Probe", probe)

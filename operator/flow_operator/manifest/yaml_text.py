@@ -19,7 +19,7 @@ from flow_operator.errors import Fault, InvalidError
 from flow_operator.manifest.document import Document, Places, SourceText, escape
 
 MAX_DEPTH = 32
-_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels"
+_TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels: make it flatter"
 MAX_NODES = 20_000
 """Per document, with aliased parts counted each time they are used."""
 MAX_ALIASES = 20
@@ -171,14 +171,17 @@ class _Builder:
     def _count(self, nodes: int, event: yaml.Event) -> None:
         self._nodes += nodes
         if self._guarded and self._nodes > MAX_NODES:
-            raise _Refusal(f"the document has more than {MAX_NODES} nodes", event.start_mark)
+            raise _Refusal(
+                f"the document has more than {MAX_NODES} nodes: make several of it",
+                event.start_mark,
+            )
 
     def _open(self, event: yaml.CollectionStartEvent) -> None:
         if self._guarded and len(self._stack) >= MAX_DEPTH:
             raise _Refusal(_TOO_DEEP, event.start_mark)
         mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _CORE + ("map" if mapping else "seq")):
-            raise _Refusal(f"the tag {event.tag} is not allowed", event.start_mark)
+            raise _Refusal(f"the tag {event.tag} is not allowed: leave it out", event.start_mark)
         value: Any = {} if mapping else []
         pointer = self._attach(value, event)
         self._stack.append(_Frame(value, pointer, event.anchor, self._nodes - 1))
@@ -189,11 +192,13 @@ class _Builder:
         if frame.merging and not self._merge:
             raise _Refusal("merge keys (<<) are not allowed; write the keys out", event.start_mark)
         if frame.merging and frame.merged is not None:
-            raise _Refusal("the merge key (<<) stands twice", event.start_mark)
+            raise _Refusal(
+                "the merge key (<<) stands twice: name both in one list", event.start_mark
+            )
         if not isinstance(key, str):
             raise _Refusal(f"a key must be text: quote it, '{event.value}'", event.start_mark)
         if key in frame.value:
-            raise _Refusal(f"the key '{key}' stands twice", event.start_mark)
+            raise _Refusal(f"the key '{key}' stands twice: leave one out", event.start_mark)
         if self._places is not None:
             self._places.setdefault(f"{frame.pointer}/{escape(key)}", _mark_place(event))
         frame.key = key
@@ -236,9 +241,14 @@ class _Builder:
     def _alias(self, event: yaml.AliasEvent) -> None:
         self._aliases += 1
         if self._aliases > MAX_ALIASES:
-            raise _Refusal(f"more than {MAX_ALIASES} aliases", event.start_mark)
+            raise _Refusal(
+                f"more than {MAX_ALIASES} aliases: write out what they stand for", event.start_mark
+            )
         if event.anchor not in self._anchors:
-            raise _Refusal(f"the alias *{event.anchor} has no finished anchor", event.start_mark)
+            raise _Refusal(
+                f"the alias *{event.anchor} must follow the whole of what &{event.anchor} names",
+                event.start_mark,
+            )
         value, nodes, height = self._anchors[event.anchor]
         self._count(nodes, event)
         if self._guarded and len(self._stack) + height > MAX_DEPTH:
@@ -281,10 +291,12 @@ def _scalar(event: yaml.ScalarEvent) -> Any:
     }
     kind = kinds.get(tag.removeprefix(_CORE))
     if kind is None or not tag.startswith(_CORE):
-        raise _Refusal(f"the tag {tag} is not allowed", event.start_mark)
+        raise _Refusal(f"the tag {tag} is not allowed: leave it out", event.start_mark)
     value = _resolve(text, event)
     if not isinstance(value, kind):
-        raise _Refusal(f"{text!r} is not of the kind its tag says", event.start_mark)
+        raise _Refusal(
+            f"{text!r} is not of the kind its tag says: leave the tag out", event.start_mark
+        )
     return value
 
 
@@ -303,10 +315,10 @@ def _resolve(text: str, event: yaml.ScalarEvent) -> Any:  # noqa: PLR0911 - one 
     if _FLOAT.fullmatch(text):
         value = float(text)
         if math.isinf(value):
-            raise _Refusal(f"the number {text} is too large", event.start_mark)
+            raise _Refusal(f"the number {text} is too large: quote it", event.start_mark)
         return value
     if _NOT_FINITE.fullmatch(text):
-        raise _Refusal(f"{text} is not a number that JSON knows", event.start_mark)
+        raise _Refusal(f"{text} is not a number that JSON knows: quote it", event.start_mark)
     return text
 
 

@@ -67,7 +67,7 @@ class Duration:
             seconds = round(float(value), 3) + 0.0 if 0 <= value < 2 * _MAX_SECONDS else -1.0
             text = f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
         if not 0 <= seconds <= _MAX_SECONDS:
-            raise ValueError(f"{value!r} is out of range: 0s to 3650d")
+            raise ValueError(f"{value!r} is out of range: it must be from 0s to 3650d")
         return cls(text, seconds)
 
 
@@ -149,7 +149,7 @@ class Size:
         unit = match[2] or ""
         number = float(text.removesuffix(unit)) * _FACTORS[unit]
         if number > _MAX_SIZE or number != int(number):
-            raise ValueError(f"{value!r} is out of range: whole bytes, up to 1024Ti")
+            raise ValueError(f"{value!r} is out of range: it must be whole bytes, up to 1024Ti")
         return cls(text, int(number))
 
 
@@ -195,7 +195,7 @@ class Cpu:
         milli = text.endswith("m")
         cores = float(text.removesuffix("m")) / (1000 if milli else 1)
         if not _LEAST_CPU <= cores <= _MAX_CPU:
-            raise ValueError(f"{value!r} is out of range: 10m to 10000")
+            raise ValueError(f"{value!r} is out of range: it must be from 10m to 10000")
         return cls(text, cores)
 
 

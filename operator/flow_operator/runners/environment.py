@@ -54,17 +54,19 @@ def _read(cwd: str, name: str) -> str:
         descriptor = os.open(Path(cwd, name), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise TerminalError(f"cannot read {name} for the environment: it is no file")
+                raise TerminalError(f"cannot read {name} for the environment: it must be a file")
             text = file.read(_MAX_ENVIRONMENT_FILE + 1).decode("utf-8")
     except UnicodeDecodeError:
         # The error itself would tell what stands there.
-        raise TerminalError(f"cannot read {name} for the environment: it is not UTF-8") from None
+        raise TerminalError(f"cannot read {name} for the environment: it must be UTF-8") from None
     except OSError as error:
-        raise TerminalError(f"cannot read {name} for the environment: {error}") from None
+        raise TerminalError(
+            f"cannot read {name} for the environment: {error}; put it right, or name another"
+        ) from None
     if len(text) > _MAX_ENVIRONMENT_FILE:
-        raise TerminalError(f"{name} is larger than {_MAX_ENVIRONMENT_FILE} bytes")
+        raise TerminalError(f"{name} must not be larger than {_MAX_ENVIRONMENT_FILE} bytes")
     if "\0" in text:
-        raise TerminalError(f"{name} holds a NUL character, which no environment can")
+        raise TerminalError(f"{name} must not hold a NUL character, which no environment can")
     return text
 
 

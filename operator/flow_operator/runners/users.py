@@ -56,7 +56,9 @@ class User:
                 os.chown(work, self.uid, self.gid)
                 work.chmod(0o700)
         except OSError as error:
-            raise TerminalError(f"cannot give {work} to {self.name}: {error}") from error
+            raise TerminalError(
+                f"cannot give {work} to {self.name}: {error}; start flowd as root, or leave it out"
+            ) from error
 
 
 class Users:

@@ -183,5 +183,7 @@ def _find(program: str, env: Mapping[str, str]) -> str:
         # The kernel's own word for a path; a search has no file to name.
         if "/" in program:
             return program
-        raise SpawnError(f"cannot start {program!r}: no such program on PATH")
+        raise SpawnError(
+            f"cannot start {program!r}: no such program on PATH: install it, or give its path"
+        )
     return found

@@ -184,7 +184,10 @@ class Apply:
             said = f"Conflict: '{flow_id}' belongs to {holder}; remove it from one of them"
             self._fail(name, said, flow_id)
         if owner in names and others:
-            told = f"Conflict: '{flow_id}' also stands in {', '.join(others)}, which is ignored"
+            there = ", ".join(others)
+            told = (
+                f"Conflict: '{flow_id}' also stands in {there}, which is ignored; remove it there"
+            )
             self._fail(str(owner), told, _NO_FLOW)
 
     def _released(self, flow_id: str, file: ManifestFile) -> bool:

@@ -237,7 +237,9 @@ class FolderSource:
             if not confirmed:
                 return
             if not look.missing:
-                raise ConflictError(f"nobody can tell what has gone: {look.trouble}")
+                raise ConflictError(
+                    f"nobody can tell what has gone: {look.trouble}; put that right first"
+                )
             look = Look({})
         elif self._trouble_since is not None:
             self._trouble_since = None
@@ -312,7 +314,7 @@ class FolderSource:
                 continue
             self._changes += 1
             return applied
-        raise StorageError("flows change faster than the folder can be applied")
+        raise StorageError("flows change faster than the folder can be applied; it is tried again")
 
     def _keep(self, files: dict[str, FileRecord], vanishing: Vanishing) -> None:
         """Durably: a flow that the API has deleted is told by this from one that is new."""

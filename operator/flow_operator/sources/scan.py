@@ -237,7 +237,7 @@ class Scanner:
         except OSError as error:
             if not prefix:
                 raise
-            said = f"cannot read it: {error.strerror or error}"
+            said = f"cannot read it: {error.strerror or error}; have the operator's user read it"
         seen.hidden.add(prefix.rstrip("/"))
         seen.add(self._broken(prefix, said))
         return []
@@ -248,13 +248,18 @@ class Scanner:
             name.encode()
             seen.add(self._file(name, entry, place))
         except UnicodeEncodeError:
-            seen.add(self._broken(ascii(name)[1:-1], "its name is not valid UTF-8"))
+            seen.add(self._broken(ascii(name)[1:-1], "its name is not valid UTF-8: rename it"))
         except (_BeingWritten, FileNotFoundError):  # Not found: renamed under our eyes.
             self._wait_for(name, seen)
         except _Unusable as error:
             seen.add(self._broken(name, str(error)))
         except OSError as error:
-            seen.add(self._broken(name, f"cannot read it: {error.strerror or error}"))
+            seen.add(
+                self._broken(
+                    name,
+                    f"cannot read it: {error.strerror or error}; have the operator's user read it",
+                )
+            )
 
     def _wait_for(self, name: str, seen: _Seen) -> None:
         """A file that is being written stands as it was; after a while that is told."""
@@ -266,7 +271,9 @@ class Scanner:
                 seen.add(known[1])
             return
         seen.busy.add(name)
-        said = "it is being written all the time; what it held before stands"
+        said = (
+            "it is being written all the time; what it held before stands: have its writer close it"
+        )
         before = known[1] if known is not None else self._broken(name, said)
         seen.add(replace(before, faults=(Fault(said, file=name),)))
 
@@ -368,7 +375,7 @@ def _bad_utf8(name: str, data: bytes, start: int) -> Fault:
     line = data.count(b"\n", 0, start) + 1
     begin = data.rfind(b"\n", 0, start) + 1
     column = len(data[begin:start].decode("utf-8", "replace")) + 1
-    return Fault("not valid UTF-8", "", line, column, name)
+    return Fault("not valid UTF-8: save it as UTF-8", "", line, column, name)
 
 
 def _content(path: str, stamp: Stamp) -> bytes:

@@ -21,7 +21,6 @@ from flow_operator.errors import (
     NotFoundError,
     PreconditionError,
     StorageFullError,
-    clipped,
 )
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.model.flow import State
@@ -95,7 +94,9 @@ class Desired:
             for index, manifest in enumerate(manifests):
                 flow_id = manifest.flow.flow_id
                 if flow_id in transaction.changes:
-                    faults.append(Fault(f"the flow '{flow_id}' stands twice", f"/{index}"))
+                    faults.append(
+                        Fault(f"the flow '{flow_id}' stands twice: leave one out", f"/{index}")
+                    )
                 elif transaction.get(flow_id) is not None:
                     said = f"the flow '{flow_id}' exists; PUT /flows/{flow_id} changes it"
                     faults.append(Fault(said, f"/{index}"))
@@ -201,7 +202,7 @@ class Desired:
             unknown = [flow_id for flow_id in ids if transaction.get(flow_id) is None]
             if unknown:
                 raise InvalidError(
-                    [Fault(f"there is no flow '{clipped(name)}'", "/flow_ids") for name in unknown]
+                    [Fault(str(NotFoundError(name)), "/flow_ids") for name in unknown]
                 )
             edits: list[Edit] = []
             for flow_id in ids:
@@ -297,9 +298,11 @@ def _generation(
         if generation is None and record.flow != present.flow:
             return record
     if generation is None:
-        raise InvalidError(f"'{present.flow_id}' has had no other configuration that is kept")
+        raise InvalidError(
+            f"'{present.flow_id}' has had no other configuration that is kept; PUT one"
+        )
     told = ", ".join(str(record.generation) for record in kept) or "none"
-    said = f"generation {generation} of '{present.flow_id}' is not kept; to go back to: {told}"
+    said = f"generation {generation} of '{present.flow_id}' is not kept; choose one of {told}"
     raise InvalidError([Fault(said, "/generation")])
 
 
@@ -416,7 +419,14 @@ def check_dependencies(transaction: Transaction) -> None:
         circle = _circle(flow_id, flows, done)
         if circle:
             told = " -> ".join(circle)
-            raise InvalidError([Fault(f"flows depend on each other: {told}", "/spec/dependsOn")])
+            raise InvalidError(
+                [
+                    Fault(
+                        f"flows depend on each other: {told}; one of them must not",
+                        "/spec/dependsOn",
+                    )
+                ]
+            )
 
 
 def _circle(start: str, flows: Mapping[str, StoredFlow], done: set[str]) -> list[str]:

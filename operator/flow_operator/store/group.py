@@ -62,7 +62,9 @@ class Group:
         if isinstance(error, StorageError):
             raise type(error)(*error.args) from error
         if error is not None:
-            raise StorageError(f"the write failed: {error!r}; nothing was changed") from error
+            raise StorageError(
+                f"the write failed: {error!r}; nothing was changed: try it again"
+            ) from error
 
 
 class Door:

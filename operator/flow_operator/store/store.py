@@ -323,7 +323,7 @@ class Store:
             self._take_reserve()
             for path in sorted(self._directory.glob("*.corrupt")):
                 if path.stem not in self._records and not path.name.startswith("txn-"):
-                    said = f"StoreError: it could not be read; kept as {path.name}"
+                    said = f"StoreError: it could not be read; kept as {path.name}: send it again"
                     self.corrupt.setdefault(path.stem, said)
             self._history.forget_all_but(self._records.keys() | self.corrupt.keys())
 

@@ -51,17 +51,18 @@ def _source(file: str, profile: str, remarks: Remarks) -> Source:
     try:
         body = sys.stdin.buffer.read(MAX_BYTES + 1) if file == STDIN else _bytes(path)
         if len(body) > MAX_BYTES:
-            raise InvalidError([Fault(f"is longer than {MAX_BYTES} bytes", file=label)])
+            raise InvalidError([Fault(f"must not be longer than {MAX_BYTES} bytes", file=label)])
         text = body.decode("utf-8-sig")
     except OSError as error:
-        raise InvalidError([Fault(f"cannot be read: {error.strerror}", file=label)]) from None
+        said = f"cannot be read: {error.strerror}; name another"
+        raise InvalidError([Fault(said, file=label)]) from None
     except UnicodeDecodeError as error:
         line = body.count(b"\n", 0, error.start) + 1
-        said = f"is not valid UTF-8 at byte {error.start}"
+        said = f"is not valid UTF-8 at byte {error.start}: save it as UTF-8"
         raise InvalidError([Fault(said, "", line, 1, label)]) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise InvalidError([Fault("holds a NUL character", "", line, 1, label)])
+        raise InvalidError([Fault("must not hold a NUL character", "", line, 1, label)])
     folder = Path.cwd() if file == STDIN else path.absolute().parent
     text = text.replace("\r\n", "\n")
     return Source(text, label, folder, dict(os.environ), profile, remarks)
@@ -94,7 +95,8 @@ def to_folder(documents: list[dict[str, Any]], folder: Path, *, force: bool) -> 
         for path, document in paths.items():
             _write(path, dump_yaml([document]), force=force)
     except OSError as error:
-        raise StorageError(f"{error.filename}: cannot be written: {error.strerror}") from None
+        said = f"{error.filename}: cannot be written: {error.strerror}; choose another folder"
+        raise StorageError(said) from None
     return list(paths)
 
 
