@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -193,8 +194,15 @@ def _filled(part: Any, files: dict[str, str]) -> Any:
 
 
 @pytest.fixture
-def run(flowctl: Any, world: Any, files: dict[str, str], tmp_path: Path) -> Any:
+def run(
+    flowctl: Any,
+    world: Any,
+    files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Any:
     """Types a case."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # What was edited is kept.
 
     def typed(case: tuple[Any, ...]) -> Any:
         parts = [_filled(part, files) for part in case]
