@@ -14,6 +14,7 @@ from flow_operator.errors import Fault, FlowError, InvalidError
 from flow_operator.flowctl.failure import each, fail_if, report
 from flow_operator.flowctl.goals import settled_goal
 from flow_operator.flowctl.keeping import kept, made_by
+from flow_operator.flowctl.named import manifests_named
 from flow_operator.flowctl.read import manifest_of
 from flow_operator.flowctl.session import connected
 from flow_operator.flowctl.values import Seconds
@@ -45,15 +46,7 @@ class Options:
 
 
 @click.command("apply")
-@click.argument("more", nargs=-1, metavar="[FILE|DIR|-]...")
-@click.option(
-    "-f",
-    "--filename",
-    "files",
-    multiple=True,
-    metavar="FILE|DIR|-",
-    help="A manifest, a directory of manifests, or - for stdin; may be given more than once.",
-)
+@manifests_named
 @click.option("--dry-run", is_flag=True, help="Only say what would happen, also to what runs.")
 @click.option(
     "--force", is_flag=True, help="Take flows over from the manifest files that own them."
@@ -77,9 +70,8 @@ class Options:
 def apply(
     client: FlowClient,
     /,
-    more: tuple[str, ...],
-    files: tuple[str, ...],
     *,
+    names: tuple[str, ...],
     wait: bool,
     timeout: float,
     **options: bool | str | None,
@@ -92,10 +84,8 @@ def apply(
     from flow_operator.flowctl.sources import read_manifests  # noqa: PLC0415 - imports yaml
 
     how = _checked(Options(**options))  # type: ignore[arg-type]
-    if not (files or more):
-        raise click.UsageError("Which manifests? Name files, directories, or - for stdin.")
-    run = _Apply(client, read_manifests((*files, *more)), how)
-    pruned = run.confirmed_prune(interactive="-" not in (*files, *more))
+    run = _Apply(client, read_manifests(names), how)
+    pruned = run.confirmed_prune(interactive="-" not in names)
     run.create()
     refused = [*run.update(), *run.prune(pruned)]
     if wait and not how.dry_run:

@@ -10,6 +10,7 @@ import click
 from flow_operator.client import ApiError, FlowClient, JsonObject
 from flow_operator.flowctl.failure import INVALID, report
 from flow_operator.flowctl.keeping import kept
+from flow_operator.flowctl.named import manifests_named
 from flow_operator.flowctl.output import on_terminal
 from flow_operator.flowctl.read import manifest_of
 from flow_operator.flowctl.session import connected
@@ -24,15 +25,9 @@ _COLOURS = {"+": "green", "-": "red", "@": "cyan"}
 
 
 @click.command("diff")
-@click.argument("more", nargs=-1, metavar="[FILE|DIR|-]...")
-@click.option(
-    *("-f", "--filename", "files"),
-    multiple=True,
-    metavar="FILE|DIR|-",
-    help="A manifest, a directory of manifests, or - for stdin; may be given more than once.",
-)
+@manifests_named
 @connected
-def diff(client: FlowClient, more: tuple[str, ...], files: tuple[str, ...]) -> None:
+def diff(client: FlowClient, names: tuple[str, ...]) -> None:
     """Show what `apply` would change.
 
     A unified diff of each flow's YAML, the operator's against the file's, and what would happen to
@@ -40,9 +35,7 @@ def diff(client: FlowClient, more: tuple[str, ...], files: tuple[str, ...]) -> N
     """
     from flow_operator.flowctl.sources import read_manifests  # noqa: PLC0415 - imports yaml
 
-    if not (files or more):
-        raise click.UsageError("Which manifests? Name files, directories, or - for stdin.")
-    wanted = read_manifests((*files, *more))
+    wanted = read_manifests(names)
     present = {flow["flow_id"]: manifest_of(flow) for flow in client.flows()}
     code = 0
     for one in wanted:

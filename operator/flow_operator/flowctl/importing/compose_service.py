@@ -11,7 +11,7 @@ from flow_operator.flowctl.importing.compose_limits import set_limits
 from flow_operator.flowctl.importing.draft import Condition, Draft
 from flow_operator.flowctl.importing.section import Section
 from flow_operator.flowctl.importing.source import Place, Source
-from flow_operator.flowctl.importing.values import seconds, set_signal, set_user, split
+from flow_operator.flowctl.importing.values import seconds, set_signal, set_user, words_of
 from flow_operator.flowctl.importing.yaml_file import assignments
 
 _CONTAINER = "is not carried over: it is for containers, and a flow runs on the machine itself"
@@ -70,7 +70,7 @@ def read(source: Source, name: str, keys: Section) -> Draft | None:
         InvalidError: its command cannot be taken apart.
     """
     draft = Draft(name, keys.place)
-    command = [*_words(keys, "entrypoint"), *_words(keys, "command")]
+    command = [*words_of(keys, "entrypoint"), *words_of(keys, "command")]
     if not command or not command[0]:
         keys.ignore()
         keys.note("has neither image nor command, and was not imported")
@@ -92,13 +92,6 @@ def read(source: Source, name: str, keys: Section) -> Draft | None:
     extensions = [key for key in keys.values if key.startswith("x-")]
     keys.leave({**LEFT, **dict.fromkeys(CONTAINER, _CONTAINER)}, extensions)
     return draft
-
-
-def _words(keys: Section, key: str) -> list[str]:
-    value = keys.raw(key)
-    if isinstance(value, str):
-        return split(value, keys.place_of(key)) if value.strip() else []
-    return [word for word, _ in keys.items(key)]
 
 
 def _environment(draft: Draft, source: Source, keys: Section) -> None:

@@ -13,7 +13,7 @@ from flow_operator.errors import clipped
 from flow_operator.flowctl.importing.draft import Draft
 from flow_operator.flowctl.importing.section import Section, scalar
 from flow_operator.flowctl.importing.source import Source, absolute
-from flow_operator.flowctl.importing.values import seconds, set_user, split
+from flow_operator.flowctl.importing.values import seconds, set_user, words_of
 
 _LOG = "is not carried over: what it prints is in DATA/logs and told by flowctl logs"
 _OWN = "is PM2's own and means nothing here"
@@ -135,8 +135,8 @@ def _by_main_names(raw: Section) -> Section:
 
 def _command(draft: Draft, keys: Section, script: str, folder: str) -> None:
     interpreter = keys.text("exec_interpreter") or _interpreter(keys, script, folder)
-    arguments = _words(keys, "args")
-    options = _words(keys, "node_args")
+    arguments = words_of(keys, "args")
+    options = words_of(keys, "node_args")
     if interpreter == "none":
         program = str(absolute(Path(folder), script))
         there = "/" in script or Path(program).is_file()
@@ -169,13 +169,6 @@ def _interpreter(keys: Section, script: str, folder: str) -> str:
         return "none"
     keys.say("script", "has no suffix that is known and is no program; PM2 has node run it")
     return "node"
-
-
-def _words(keys: Section, key: str) -> list[str]:
-    value = keys.raw(key)
-    if isinstance(value, str):
-        return split(value, keys.place_of(key)) if value.strip() else []
-    return [word for word, _ in keys.items(key)]
 
 
 def _environment(draft: Draft, source: Source, keys: Section) -> None:

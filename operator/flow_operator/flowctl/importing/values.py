@@ -92,3 +92,11 @@ def split(command: str, place: Place) -> list[str]:
     if not words or not words[0]:
         place.refuse("the command is empty")
     return words
+
+
+def words_of(keys: Section, key: str) -> list[str]:
+    """A command line as one text, or as a list of its words; empty if there is none."""
+    value = keys.raw(key)
+    if isinstance(value, str):
+        return split(value, keys.place_of(key)) if value.strip() else []
+    return [word for word, _ in keys.items(key)]
