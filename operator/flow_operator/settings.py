@@ -28,6 +28,7 @@ class Layout:
     ``history/``     what flows were before, one file per flow
     ``runs/``        launch intents and what backoff needs, one file per flow
     ``logs/``        what steps print: ``FLOW/REPLICA/STEP.log``
+    ``pipes/``       named pipes of runs whose steps are containers: ``RUN/INDEX.fifo``
     ``work/``        one directory per flow for its own use (``FLOW_DATA``)
     ``audit.log``    who has written what, one line for each change of a flow
     ``events.jsonl`` what has happened lately, one line for each event
@@ -83,6 +84,11 @@ class Layout:
     def logs(self) -> Path:
         """What steps print."""
         return self.root / "logs"
+
+    @property
+    def pipes(self) -> Path:
+        """Named pipes."""
+        return self.root / "pipes"
 
     def log_file(self, flow_id: str, replica: int, step: str) -> Path:
         """Where a step's output goes."""

@@ -36,6 +36,7 @@ from flow_operator.runners.base import (
 )
 from flow_operator.runners.census import Census, Job, Kind
 from flow_operator.runners.environment import base_environment, step_environment
+from flow_operator.runners.held_pipes import HeldPipes
 from flow_operator.runners.limits import limits_of
 from flow_operator.runners.measure import pipe_view, usage, written
 from flow_operator.runners.procfs import (
@@ -77,6 +78,7 @@ class ProcessRunner:
 
     Attributes:
         shims_replaced: how often another shim had to be started for one that was lost.
+        held: the named pipes that the shim holds for steps of other runners.
     """
 
     def __init__(
@@ -105,6 +107,7 @@ class ProcessRunner:
         self._closed = False
         self._closing = threading.Event()
         self.shims_replaced = 0
+        self.held = HeldPipes(layout, self._call)
 
     @property
     def connected(self) -> bool:
@@ -149,6 +152,7 @@ class ProcessRunner:
             if hello.get("code") != protocol.code():
                 self._upgrade(link, hello)
             self._adopt(link, handles, self._told(hello))
+            self.held.hold_again(link.call)
         except RunnerError:
             link.close()
             raise

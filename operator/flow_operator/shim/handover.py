@@ -14,8 +14,11 @@ from typing import Any
 
 from flow_operator.shim.runs import Pipe, Run, Step
 
-FORMAT = 1
-"""Raised when the document changes its meaning; what reads it must still read older ones."""
+FORMAT = 2
+"""Raised when the document changes its meaning; what reads it must still read older ones.
+
+1 knows no named pipes: a shim that reads only that would inherit them, and never let go.
+"""
 
 _TRIAL = 10.0
 """Seconds that the new program has to show that it can read what it is to take over."""
@@ -48,8 +51,12 @@ def unpack_run(packed: dict[str, Any]) -> Run:
 
 def descriptors(packed: dict[str, Any]) -> list[int]:
     """What a run's successor must inherit."""
-    ends = [end for pipe in packed["pipes"] for end in pipe]
-    return [fd for fd in [*ends, *(step["pidfd"] for step in packed["steps"])] if fd >= 0]
+    return ends(packed) + [step["pidfd"] for step in packed["steps"] if step["pidfd"] >= 0]
+
+
+def ends(packed: dict[str, Any]) -> list[int]:
+    """The ends of pipes that are held."""
+    return [end for pipe in packed["pipes"] for end in pipe if end >= 0]
 
 
 def read(descriptor: int) -> dict[str, Any]:
@@ -61,9 +68,9 @@ def read(descriptor: int) -> dict[str, Any]:
     with open(descriptor, "rb", closefd=False) as file:
         file.seek(0)
         document: dict[str, Any] = json.load(file)
-    if document["format"] != FORMAT:
+    if not 1 <= document["format"] <= FORMAT:
         raise ValueError(f"cannot read format {document['format']}")
-    return document
+    return {"held": {}, **document}
 
 
 def become(command: list[str], document: dict[str, Any], inherited: list[int]) -> None:

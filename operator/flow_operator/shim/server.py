@@ -10,25 +10,23 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from flow_operator.shim import cgroups, handover, protocol
 from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.connections import Client, Connections, UnknownRunError, listen
+from flow_operator.shim.fifos import Fifos, Held
 from flow_operator.shim.pidfd import exit_status
 from flow_operator.shim.runs import Run, Step, exit_of, signal_number
-from flow_operator.shim.spawn import SpawnError, raise_own_limit, require_room, spawn
+from flow_operator.shim.spawn import ROOM, SpawnError, raise_own_limit, require_room, spawn
 
 _PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphaned descendants become our children instead of init's."""
 
 _IDLE_EXIT = 60.0
 """Seconds without a run and without an operator after which the shim ends itself."""
-
-_ROOM = 16
-"""Descriptors that no run may take: operators, messages and logs need some."""
 
 _REAPED_WITHIN = 0.5
 """Seconds after which nobody seems to reap an adopted process that has ended."""
@@ -51,6 +49,7 @@ class Shim:
         self._code = protocol.code()
         self._runs: dict[str, Run] = {}
         self._instances: dict[tuple[str, int], str] = {}
+        self._held = Held(str(data))
         self._children: dict[int, tuple[str, int]] = {}
         self._checks: dict[int, str] = {}
         self._base: dict[str, str] = {}
@@ -75,6 +74,9 @@ class Shim:
             "pipes": self._pipes,
             "check": self._check,
             "check-kill": self._check_kill,
+            "hold": self._held.hold,
+            "end-held": self._held.end,
+            "release": self._held.release,
             "shutdown": self._shutdown,
         }
 
@@ -91,11 +93,16 @@ class Shim:
         os.unlink(self._data / protocol.SOCKET_NAME)
         if self._groups is not None:
             self._groups.close()
+        self._held.close()
+
+    @property
+    def _needed(self) -> bool:
+        return bool(self._runs or self._held or self._connections)
 
     def _timeout(self) -> float | None:
         if self._unreaped:
             return _LOOK_AGAIN
-        return None if self._runs or self._connections else _IDLE_EXIT
+        return None if self._needed else _IDLE_EXIT
 
     def _catch_signals(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -107,7 +114,7 @@ class Shim:
 
     def _end_when_idle(self) -> None:
         now = time.monotonic()
-        if self._runs or self._connections:
+        if self._needed:
             self._idle_since = now
         elif now - self._idle_since >= _IDLE_EXIT:
             self._running = False
@@ -196,7 +203,7 @@ class Shim:
         name, labels, steps = message["run"], message["labels"], message["steps"]
         run = self._runs.get(name)
         if run is None:
-            require_room(_ROOM)
+            require_room(ROOM)
             run = self._register(Run(name, labels, len(steps)))
             if self._groups is not None:
                 with contextlib.suppress(OSError):  # Then it is started like where there are none.
@@ -269,12 +276,16 @@ class Shim:
         return True
 
     def _usage(self, message: dict[str, Any], _: Client) -> dict[str, list[int]]:
-        wanted = message["runs"]
-        return {name: self._runs[name].in_flight() for name in wanted if name in self._runs}
+        return {name: piped.in_flight() for name, piped in self._piped(message["runs"])}
 
     def _pipes(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
-        wanted = message["runs"]
-        return {name: self._runs[name].fills() for name in wanted if name in self._runs}
+        return {name: piped.fills() for name, piped in self._piped(message["runs"])}
+
+    def _piped(self, wanted: list[str]) -> Iterator[tuple[str, Run | Fifos]]:
+        for name in wanted:
+            piped = self._runs.get(name) or self._held.get(name)
+            if piped is not None:
+                yield name, piped
 
     def _check(self, message: dict[str, Any], _: Client) -> int:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
@@ -301,6 +312,7 @@ class Shim:
             RuntimeError: it cannot take over; nothing has changed.
         """
         runs = [handover.pack_run(run) for run in self._runs.values()]
+        held = self._held.pack()
         kept = [self._lock, self._connections.listener.fileno()]
         document = {
             "lock": kept[0],
@@ -310,8 +322,10 @@ class Shim:
             "children": [[pid, *place] for pid, place in self._children.items()],
             "checks": list(self._checks.items()),
             "runs": runs,
+            "held": held,
         }
         inherited = kept + [fd for run in runs for fd in handover.descriptors(run)]
+        inherited += [fd for pipes in held.values() for fd in handover.ends(pipes)]
         handover.become([*message["command"], str(self._data)], document, inherited)
 
     def resume(self, document: dict[str, Any]) -> None:
@@ -320,6 +334,10 @@ class Shim:
         self._groups = Cgroups(document["groups"]) if document["groups"] else None
         self._children = {pid: (run, step) for pid, run, step in document["children"]}
         self._checks = dict(document["checks"])
+        self._held.unpack(document["held"])
+        for packed in document["held"].values():
+            for descriptor in handover.ends(packed):
+                os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
         for packed in document["runs"]:
             for descriptor in handover.descriptors(packed):
                 os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
@@ -381,6 +399,7 @@ def _take_over(data: Path, descriptor: int, *, trial: bool) -> None:
     if trial:
         for packed in document["runs"]:
             handover.unpack_run(packed)
+        Held(str(data)).unpack(document["held"])
         return
     os.close(descriptor)
     for kept in (document["lock"], document["listener"]):

@@ -22,6 +22,9 @@ _DEFAULT_SIGNALS = sorted(
 )
 """All that can be set; 32 to 34 belong to the C library."""
 
+ROOM = 16
+"""Descriptors that no run may take: operators, messages and logs need some."""
+
 _HINTS = {
     errno.EAGAIN: " (a limit of processes is reached)",
     errno.EMFILE: " (the shim has no descriptor left; raise its hard limit, see ulimit -Hn)",
