@@ -17,6 +17,7 @@ VERSION = re.search(
 ).group(1)
 
 TEST = [
+    "docker>=7.1,<8",
     "honcho>=2,<3",  # what was imported is run under the original, too
     "hypothesis>=6.100,<7",
     "import-linter>=2.1,<3",

@@ -20,10 +20,11 @@ from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, TerminalError
 from flow_operator.logs import Keeper
 from flow_operator.runners.base import PipeView
-from flow_operator.runners.held_pipes import HeldPipes, on_pipes
+from flow_operator.runners.held_pipes import MOUNT, HeldPipes, on_pipes
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.shim_link import ShimLink, shim_command
 from flow_operator.settings import Layout
+from runners.engines import engine
 from support import alive, always_for, eventually, require
 
 COUNTS = ["sh", "-c", "i=0; while :; do i=$((i+1)); echo $i; done"]
@@ -195,13 +196,14 @@ def test_a_step_has_its_pipes_and_no_descriptor_besides(world: World) -> None:
     """One more writing end would keep the next step from ever seeing the end."""
     world.held.hold("r1", 3)
     step = world.step(["sleep", "1000"], 1, 3)
-    eventually(lambda: _assert(_opens(step) == {0, 1}))
-    opened = {
-        fd: os.readlink(f"/proc/{step.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{step.pid}/fd")
-    }
-    assert sorted(opened) == ["0", "1", "2"]
     pipes = world.layout.pipes / "r1"
-    assert (opened["0"], opened["1"]) == (str(pipes / "0.fifo"), str(pipes / "1.fifo"))
+
+    def as_told() -> None:
+        opened = {fd.name: str(fd.readlink()) for fd in Path(f"/proc/{step.pid}/fd").iterdir()}
+        assert sorted(opened) == ["0", "1", "2"]
+        assert (opened["0"], opened["1"]) == (str(pipes / "0.fifo"), str(pipes / "1.fifo"))
+
+    eventually(as_told)
 
 
 def test_words_are_passed_on_as_they_are() -> None:
@@ -342,8 +344,15 @@ def test_no_step_of_the_shims_own_inherits_a_named_pipe(world: World) -> None:
         assert not [path for path in opened if "/pipes/" in path]
     finally:
         link.call("signal", run="own", steps=[0], signal="SIGKILL")
-        eventually(lambda: link.call("forget", run="own"))
+        eventually(lambda: _assert(_forgotten(link, "own")))
         link.close()
+
+
+def _forgotten(link: ShimLink, run: str) -> bool:
+    try:
+        return bool(link.call("forget", run=run))
+    except TerminalError:
+        return False  # It was not reaped yet.
 
 
 IDLE = (
@@ -465,6 +474,10 @@ def test_what_is_no_pipe_is_not_opened(world: World, root: Path) -> None:
     with pytest.raises(TerminalError, match="is no pipe"):
         world.held.hold("r1", 2)
     (path / "0.fifo").unlink()
+    (path / "1.fifo").write_bytes(b"")
+    with pytest.raises(TerminalError, match="is no pipe"):
+        world.held.hold("r1", 3)
+    assert _ends(world) == [], "those that could be opened"
     world.held.hold("r1", 2)
     assert target.read_bytes() == b"precious"
 
@@ -477,3 +490,31 @@ def test_a_run_that_does_not_fit_is_refused_and_leaves_nothing_open(world: World
         world.held.hold("r1", 100)
     assert _ends(world) == before
     world.held.hold("r2", 2)
+
+
+# --- containers ------------------------------------------------------------------------------
+
+
+def test_containers_are_joined_whoever_they_run_as(world: World, root: Path) -> None:
+    """Their user is nobody, the mount is read-only; the pipe is whole while the shim is killed."""
+    with engine() as real:
+        directory = world.held.hold("r1", 3)
+        out = root / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        mounted = (f"{directory}:{MOUNT}:ro", f"{out}:/out")
+        programs = (["seq", "1", "300000"], ["cat"], ["sh", "-c", "cat > /out/numbers"])
+        started = [
+            real.run(*on_pipes(argv, index, 3), binds=mounted, user="65534:65534")
+            for index, argv in reversed(list(enumerate(programs)))
+        ]
+        eventually(lambda: _assert((out / "numbers").stat().st_size))
+        world.kill_shim()
+        for index, container in enumerate(reversed(started)):
+            assert real.wait(container) == (0, "")
+            world.held.end("r1", index)
+        assert _lines(out / "numbers") == list(range(1, 300001))
+        replacing = real.run(
+            "rm", f"{MOUNT}/0.fifo", binds=(f"{directory}:{MOUNT}:ro",), user="0:0"
+        )
+        assert "Read-only file system" in real.wait(replacing)[1]
