@@ -64,6 +64,7 @@ setup(
             *TEST,
             "mypy>=1.11,<3",
             "ruff>=0.6,<1",
+            "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
             "types-jsonschema>=4.21",
         ],

@@ -15,7 +15,7 @@ PACKAGE = Path(flow_operator.__file__).parent
 _ORDERS = (
     "use give say name write send set leave put make create choose remove quote start stop resume "
     "raise install correct rename save read list look try bring change chmod chown run have see "
-    "print"
+    "print mount"
 )
 NEXT = re.compile(
     rf"""
@@ -67,6 +67,8 @@ TOLD_BY_OTHERS = {
     "settings.py": ("app_url is {…}",),  # likewise
     "runners/shim_link.py": ("the shim refused",),  # likewise
     "client/errors.py": ("it does not answer",),  # likewise
+    "runners/images.py": ("fetching the image", "cannot be fetched"),  # goes on, or is logged
+    "runners/engine.py": ("the engine cannot", "flowd ends"),  # the engine's own words
     "shim/spawn.py": ("cannot start",),  # the system's words: which program, and why
 }
 """Messages that need not say it themselves, by file: who does, or why nobody can."""

@@ -13,6 +13,7 @@
     ├── LockedError           another operator holds the data directory
     └── RunnerError           a runner's verb did not succeed
         ├── RetryableError    it may succeed if tried again soon
+        │   └── AwayError     the backend is away: nothing can be seen, and nothing done
         ├── WaitingError      it will succeed after ``delay`` seconds
         └── TerminalError     the user must change something
 """
@@ -142,6 +143,10 @@ class RunnerError(FlowError):
 
 class RetryableError(RunnerError):
     """It may succeed when tried again soon."""
+
+
+class AwayError(RetryableError):
+    """The backend is away, and what it runs cannot be seen: unreachable is not ended."""
 
 
 class WaitingError(RunnerError):

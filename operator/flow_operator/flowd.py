@@ -10,7 +10,7 @@ import socket
 import stat
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from functools import partial
 
 import structlog
@@ -89,8 +89,10 @@ class Operator:
         local = ProcessRunner(
             layout, self._logs, cgroups=settings.cgroups == "auto", users=settings.users
         )
-        self._runners: Mapping[str, Runner] = {"process": local}
-        self._prober = Prober(clock, work.add, local.check, local.read_log)
+        self._runners: dict[str, Runner] = {"process": local}
+        if settings.engine is not None:
+            self._runners["container"] = _containers(settings, local, self._logs, clock)
+        self._prober = Prober(clock, work.add, self._runners)
         self._gauges = Gauges(clock, work.add, self._runners)
         reconciler = Reconciler(
             store=self._store,
@@ -211,6 +213,9 @@ class Operator:
                 f"  tokens     {settings.tokens} ({tokens.count}); every request needs one"
             )
         lines.append(f"  cgroups    {_cgroups(settings, self._runners['process'].capabilities)}")
+        if settings.engine is not None:
+            limits = ", ".join(self._runners["container"].capabilities.limits) or "none; it is away"
+            lines.append(f"  engine     {settings.engine} (limits: {limits})")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
         token = "--token-file FILE " if tokens is not None else ""
         lines.append(f"  try        flowctl {url}{token}status -w")
@@ -259,6 +264,22 @@ class Operator:
         self._board.close()
         self._store.close()
         self._lock.release()
+
+
+def _containers(
+    settings: Settings, local: ProcessRunner, logs: Keeper, clock: SystemClock
+) -> Runner:
+    """The runner of containers.
+
+    Raises:
+        InvalidError: what it needs is not installed.
+    """
+    from flow_operator.runners.container import ContainerRunner  # noqa: PLC0415 - few have an engine
+    from flow_operator.runners.engine import Engine  # noqa: PLC0415
+
+    engine = Engine(str(settings.engine))
+    allowed = settings.engine_allow
+    return ContainerRunner(engine, settings.layout, logs, local.held, clock, allowed)
 
 
 def _log_reserve(settings: Settings) -> int:

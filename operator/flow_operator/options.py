@@ -10,7 +10,7 @@ from typing import Any
 
 from flow_operator import __version__
 from flow_operator.model.units import Size
-from flow_operator.settings import Address, Layout, Settings
+from flow_operator.settings import DANGERS, Address, Layout, Settings
 
 _LEVELS = ("debug", "info", "warning", "error")
 
@@ -105,6 +105,20 @@ def _parser() -> argparse.ArgumentParser:
         default="auto",
         help="auto keeps each run in a cgroup of its own where this process may make one",
     )
+    parser.add_argument(
+        "--engine",
+        type=_engine,
+        metavar="URL",
+        help="the socket of a Docker or Podman engine that runs flows with `runner: container`, as "
+        "unix:///run/docker.sock; whoever may use it is as good as root on its machine",
+    )
+    parser.add_argument(
+        "--engine-allow",
+        type=_dangers,
+        default=frozenset(),
+        metavar="WHAT,...",
+        help=f"what containers may have of the engine's machine: {', '.join(DANGERS)}",
+    )
     parser.add_argument("--version", action="version", version=f"flowd {__version__}")
     return parser
 
@@ -114,6 +128,19 @@ def _bytes(text: str) -> int:
         return Size.parse(text).bytes
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _engine(text: str) -> str:
+    if not re.match("(unix:///|tcp://|https?://|ssh://).", text):
+        raise argparse.ArgumentTypeError(f"must look like unix:///run/docker.sock, not {text!r}")
+    return text
+
+
+def _dangers(text: str) -> frozenset[str]:
+    given = _names(text)
+    if unknown := sorted(given - set(DANGERS)):
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(DANGERS)}, not {unknown[0]!r}")
+    return given
 
 
 def _count(text: str) -> int:
@@ -184,6 +211,8 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         watch=options.watch,
         insecure=options.insecure,
         cgroups=options.cgroups,
+        engine=options.engine,
+        engine_allow=options.engine_allow,
         users=options.allow_users,
         log_reserve=options.log_reserve,
         audit_size=options.audit_size,

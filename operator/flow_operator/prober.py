@@ -12,7 +12,7 @@ import http.client
 import itertools
 import socket
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,15 +23,13 @@ from flow_operator.errors import FlowError
 from flow_operator.lines import LineSearch
 from flow_operator.model.flow import HttpGetAction, Probe, ProbeKind, Step, TcpSocketAction
 from flow_operator.model.status import ProbeStatus
-from flow_operator.runners.base import CheckResult, Launch, LogPart
+from flow_operator.runners.base import CheckResult, Launch, Runner
 
 WORKERS = 16
 """Checks at once; one takes at most its probe's timeout."""
 
 _ACCEPTED = range(200, 400)
 
-Execute = Callable[[Launch, Step, tuple[str, ...], float], CheckResult]
-ReadLog = Callable[[str, int, int | None], LogPart]
 
 _PRINTED = "a line that matches was printed"
 
@@ -138,17 +136,15 @@ class Prober:
     Args:
         clock: when checks are due.
         notify: called with a flow's id when a verdict about it has changed.
-        execute: runs a command beside a step.
-        read_log: tells what a step has printed.
+        runners: by name, those that run the steps.
     """
 
     def __init__(
-        self, clock: Clock, notify: Callable[[str], None], execute: Execute, read_log: ReadLog
+        self, clock: Clock, notify: Callable[[str], None], runners: Mapping[str, Runner]
     ) -> None:
         self._clock = clock
         self._notify = notify
-        self._execute = execute
-        self._read_log = read_log
+        self._runners = runners
         self._changed = threading.Condition()
         self._watches: dict[str, dict[ProbeKey, _Watch]] = {}
         self._due: list[tuple[float, int, _Watch]] = []
@@ -264,30 +260,37 @@ class Prober:
     def _check(self, watch: _Watch) -> CheckResult:
         target, probe = watch.target, watch.target.probe
         timeout = probe.timeout.seconds
+        runner = self._runners[target.launch.flow.spec.runner]
         try:
             if probe.http_get is not None:
-                return _http(probe.http_get, timeout)
+                return _http(probe.http_get, _host(probe.http_get, target.key, runner), timeout)
             if probe.tcp_socket is not None:
-                return _tcp(probe.tcp_socket, timeout)
+                return _tcp(probe.tcp_socket, _host(probe.tcp_socket, target.key, runner), timeout)
             if watch.search is not None:
-                return self._look_for_line(watch.search, target.key, timeout)
+                return self._look_for_line(watch.search, target.key, runner, timeout)
             assert probe.exec is not None  # noqa: S101 - validated: exactly one of the four
-            return self._execute(target.launch, target.step, probe.exec.command, timeout)
+            return runner.check(target.launch, target.step, probe.exec.command, timeout)
         except (OSError, ValueError, http.client.HTTPException, FlowError) as error:
             # ValueError: a host that is no name, as IDNA tells it.
             return CheckResult(ok=False, message=str(error) or type(error).__name__)
 
-    def _look_for_line(self, search: LineSearch, key: ProbeKey, timeout: float) -> CheckResult:
+    def _look_for_line(
+        self, search: LineSearch, key: ProbeKey, runner: Runner, timeout: float
+    ) -> CheckResult:
         end = self._clock.monotonic() + timeout
         found = search.go_on(
-            lambda position: self._read_log(key.run, key.step, position),
+            lambda position: runner.read_log(key.run, key.step, position),
             lambda: self._clock.monotonic() > end,
         )
         return CheckResult(ok=found, message=_PRINTED if found else "no line that matches as yet")
 
 
-def _http(action: HttpGetAction, timeout: float) -> CheckResult:
-    connection = http.client.HTTPConnection(action.host, action.port, timeout=timeout)
+def _host(action: HttpGetAction | TcpSocketAction, key: ProbeKey, runner: Runner) -> str:
+    return action.host or runner.address(key.run, key.step)
+
+
+def _http(action: HttpGetAction, host: str, timeout: float) -> CheckResult:
+    connection = http.client.HTTPConnection(host, action.port, timeout=timeout)
     try:
         connection.request("GET", action.path, headers={"User-Agent": "flow-operator-probe"})
         status = connection.getresponse().status
@@ -296,6 +299,6 @@ def _http(action: HttpGetAction, timeout: float) -> CheckResult:
     return CheckResult(ok=status in _ACCEPTED, message=f"HTTP status {status}")
 
 
-def _tcp(action: TcpSocketAction, timeout: float) -> CheckResult:
-    with socket.create_connection((action.host, action.port), timeout=timeout):
+def _tcp(action: TcpSocketAction, host: str, timeout: float) -> CheckResult:
+    with socket.create_connection((host, action.port), timeout=timeout):
         return CheckResult(ok=True, message="accepts connections")

@@ -8,16 +8,17 @@ from typing import Literal
 
 import structlog
 from msgspec import Struct
+from msgspec.structs import replace
 
 from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
-from flow_operator.clock import Clock
-from flow_operator.errors import TerminalError
+from flow_operator.clock import Clock, rfc3339
+from flow_operator.errors import AwayError, TerminalError, WaitingError
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.meter import Meter
 from flow_operator.model.flow import Flow
-from flow_operator.model.status import Change, FlowStatus, Source
+from flow_operator.model.status import Change, Condition, FlowStatus, Phase, Source, Truth
 from flow_operator.plan import (
     Action,
     EndStep,
@@ -111,8 +112,19 @@ class Reconciler:
 
         Raises:
             RetryableError: a runner is away; look again later.
+            WaitingError: what a flow needs is not there yet; look again when it is.
             StorageError: what must be remembered could not be written, so nothing was done.
         """
+        try:
+            return self._reconcile(flow_id)
+        except AwayError as error:
+            self._tell_instead(flow_id, "unknown", str(error))
+            raise
+        except WaitingError as error:
+            self._tell_instead(flow_id, "starting", str(error))
+            raise
+
+    def _reconcile(self, flow_id: str) -> Result:
         if flow_id in self._store.corrupt and self.shutdown == "no":
             self._tell_corrupt(flow_id)
             return Result()
@@ -200,6 +212,14 @@ class Reconciler:
     # --- what is seen --------------------------------------------------------------------
 
     def _see(self, flow_id: str) -> Seen:
+        """What is there of a flow.
+
+        Raises:
+            AwayError: a runner that has some of it, or should have, cannot tell.
+        """
+        for run in self._memories.get(flow_id).runs.values():
+            if run.confirmed and run.flow.spec.runner not in self._runners:
+                raise AwayError(_without(run.flow.spec.runner))
         verdict = self._prober.verdict(flow_id)
         reading = self._gauges.reading(flow_id)
         return Seen(
@@ -271,8 +291,8 @@ class Reconciler:
         Raises:
             RetryableError: the runner is away; what stood before is planned anew.
         """
-        runner = self._runner(flow_id, action)
         try:
+            runner = self._runner(flow_id, action)
             retry_transient(lambda: _carry_out(runner, action), self._interrupt)
         except TerminalError as error:
             trouble = str(error)
@@ -286,9 +306,16 @@ class Reconciler:
         return memory
 
     def _runner(self, flow_id: str, action: Action) -> Runner:
-        """The runner that has a run, or is to have it."""
+        """The runner that has a run, or is to have it.
+
+        Raises:
+            TerminalError: this operator has no such runner.
+        """
         if isinstance(action, LaunchRun | StartStep):
-            return self._runners[action.memory.flow.spec.runner]
+            name = action.memory.flow.spec.runner
+            if name not in self._runners:
+                raise TerminalError(_without(name))
+            return self._runners[name]
         for runner in self._runners.values():
             if any(instance.run == action.run for instance in runner.observe(flow_id)):
                 return runner
@@ -347,6 +374,36 @@ class Reconciler:
                 self._note(flow_id, note, bound)
         self._board.publish(status)
 
+    def _tell_instead(self, flow_id: str, phase: Phase, message: str) -> None:
+        """Tell why nothing more is known of a flow, or why it does not go on."""
+        status = self._board.get(flow_id) or self._unseen(flow_id, message)
+        value: Truth = "Unknown" if phase == "unknown" else "False"
+        reason = "RunnerAway" if phase == "unknown" else "Waiting"
+        before = status.condition("Ready")
+        same = before is not None and before.status == value
+        since = before.last_transition_time if before and same else rfc3339(self._clock.wall())
+        ready = Condition("Ready", value, reason, message, since)
+        others = (one for one in status.conditions if one.type != "Ready")
+        self._board.publish(
+            replace(status, status=phase, message=message, conditions=(ready, *others))
+        )
+
+    def _unseen(self, flow_id: str, message: str) -> FlowStatus:
+        """The status of a flow of which nothing was seen yet."""
+        status = unknown_status(flow_id, message)
+        record = self._store.get(flow_id)
+        if record is None:
+            return status
+        return replace(
+            status,
+            uid=record.uid,
+            desired=record.flow.spec.state,
+            generation=record.generation,
+            observed_generation=record.generation,
+            replicas=record.flow.spec.replicas,
+            labels=record.flow.metadata.labels,
+        )
+
     def _told_before(self, flow_id: str, note: Note) -> bool:
         """Whether an earlier operator has told that it is so, and nobody that it is over."""
         last = self._board.last_event(flow_id, note.reason, over(note.reason))
@@ -378,6 +435,11 @@ def unknown_status(flow_id: str, message: str) -> FlowStatus:
         conditions=(),
         steps=(),
     )
+
+
+def _without(runner: str) -> str:
+    hint = " --engine unix:///run/docker.sock" if runner == "container" else ""
+    return f"this operator has no runner '{runner}': start flowd with one{hint}"
 
 
 def _reached(status: FlowStatus, condition: str) -> bool:

@@ -13,6 +13,9 @@ from flow_operator.defaults import DEFAULT_URL
 
 _PORT = re.compile("[0-9]{1,5}")
 
+DANGERS = ("privileged", "host-mounts", "host-network")
+"""What gives a container the engine's machine, and so has to be allowed."""
+
 _OTHER_SCHEME = {
     "https": "https needs --tls-cert and --tls-key",
     "http": "with --tls-cert it must begin with https://",
@@ -89,6 +92,11 @@ class Layout:
     def pipes(self) -> Path:
         """Named pipes."""
         return self.root / "pipes"
+
+    @property
+    def operator_id(self) -> Path:
+        """By which containers are known to be this operator's."""
+        return self.root / "operator-id"
 
     def log_file(self, flow_id: str, replica: int, step: str) -> Path:
         """Where a step's output goes."""
@@ -196,6 +204,8 @@ class Settings:
         audit_size: bytes of the audit log, from which on a new file is begun.
         audit_files: how many files of it are kept.
         log_reserve: bytes of the disk that logs leave free; None chooses by its size.
+        engine: the URL of a container engine's socket; None runs no containers.
+        engine_allow: what containers may have of the engine's machine.
         cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
 
@@ -207,6 +217,8 @@ class Settings:
     prune: Literal["auto", "always", "never"] = "auto"
     watch: Literal["auto", "poll"] = "auto"
     insecure: bool = False
+    engine: str | None = None
+    engine_allow: frozenset[str] = frozenset()
     cgroups: Literal["auto", "off"] = "auto"
     users: frozenset[str] = frozenset()
     log_reserve: int | None = None

@@ -46,8 +46,8 @@ class Loop:
         self.board = Board(clock, meter=meter)
         self.queue = WorkQueue(clock, meter)
         self.runner = runner or FakeRunner(world)
-        self.prober = Prober(clock, self.queue.add, self.runner.check, self.runner.read_log)
         runners = {"process": self.runner}
+        self.prober = Prober(clock, self.queue.add, runners)
         self.gauges = Gauges(clock, self.queue.add, runners)
         self.reconciler = Reconciler(
             store=self.store,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from typing import Any
 
 import pytest
 
@@ -20,10 +21,6 @@ TICKS = "while :; do echo x; sleep 0.01; done"
 DEAF = "trap '' TERM; while :; do sleep 0.02; done"
 
 
-def launch(run: str, *scripts: str, flow: str = "demo", replica: int = 0) -> Launch:
-    return Launch(run, replica, make_manifest(flow, *scripts).flow, "/")
-
-
 class RunnerContract:
     """Subclasses give ``connect``: a context manager that yields a runner on one backend.
 
@@ -32,6 +29,14 @@ class RunnerContract:
 
     connect: Callable[[], AbstractContextManager[Runner]]
     heard: list[str]
+
+    def launch(self, run: str, *scripts: str, flow: str = "demo", replica: int = 0) -> Launch:
+        """What a run of those steps is started from."""
+        return Launch(run, replica, make_manifest(flow, *scripts, **self.spec()).flow, "/")
+
+    def spec(self) -> dict[str, Any]:
+        """What the runner needs in a flow's spec."""
+        return {}
 
     @pytest.fixture
     def runner(self) -> Iterator[Runner]:
@@ -91,15 +96,16 @@ class RunnerContract:
 
     def test_launching_twice_gives_one(self, runner: Runner) -> None:
         """A launch is idempotent by its run id."""
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         first = self.one(runner)
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         assert self.one(runner).steps[0].pid == first.steps[0].pid > 0
 
     def test_launching_from_two_threads_gives_one(self, runner: Runner) -> None:
         """Also at once."""
         threads = [
-            threading.Thread(target=runner.launch, args=(launch("r1", FOREVER),)) for _ in range(8)
+            threading.Thread(target=runner.launch, args=[self.launch("r1", FOREVER)])
+            for _ in range(8)
         ]
         for thread in threads:
             thread.start()
@@ -111,15 +117,15 @@ class RunnerContract:
 
     def test_a_second_run_of_one_replica_is_refused(self, runner: Runner) -> None:
         """Two copies of one instance never run, whatever the caller believes."""
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         with pytest.raises(RunnerError):
-            runner.launch(launch("r2", FOREVER))
+            runner.launch(self.launch("r2", FOREVER))
         assert self.one(runner).run == "r1"
 
     @pytest.mark.parametrize("code", [0, 3])
     def test_an_exit_shows_its_code(self, runner: Runner, code: int) -> None:
         """How a step ended is seen without asking anything else."""
-        runner.launch(launch("r1", f"exit {code}"))
+        runner.launch(self.launch("r1", f"exit {code}"))
         instance = self.await_exit(runner)
         ended = instance.steps[0].exit
         assert ended is not None
@@ -130,14 +136,14 @@ class RunnerContract:
 
     def test_a_change_is_notified(self, runner: Runner) -> None:
         """An exit calls back with the flow's id."""
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         runner.signal("r1", [0], "SIGKILL")
         self.await_exit(runner)
         eventually(lambda: _assert("demo" in self.heard))
 
     def test_a_signal_ends_only_the_steps_named(self, runner: Runner) -> None:
         """And the number of the signal is told."""
-        runner.launch(launch("r1", FOREVER, FOREVER))
+        runner.launch(self.launch("r1", FOREVER, FOREVER))
         runner.signal("r1", [1], "SIGTERM")
         instance = self.await_exit(runner, 1)
         assert instance.steps[1].exit is not None
@@ -147,7 +153,7 @@ class RunnerContract:
 
     def test_a_step_is_started_again_alone(self, runner: Runner) -> None:
         """By attempt: the same one twice gives one process, and its neighbour keeps its own."""
-        wanted = launch("r1", FOREVER, FOREVER)
+        wanted = self.launch("r1", FOREVER, FOREVER)
         runner.launch(wanted)
         before = self.one(runner)
         runner.signal("r1", [1], "SIGKILL")
@@ -162,7 +168,7 @@ class RunnerContract:
 
     def test_the_end_of_input_goes_on_step_by_step(self, runner: Runner) -> None:
         """A step that has ended for good lets its reader see the end of file."""
-        runner.launch(launch("r1", FOREVER, "cat", "cat"))
+        runner.launch(self.launch("r1", FOREVER, "cat", "cat"))
         runner.signal("r1", [0], "SIGTERM")
         self.await_exit(runner, 0)
         for index in range(2):
@@ -176,7 +182,7 @@ class RunnerContract:
 
     def test_an_ended_step_is_not_started_again(self, runner: Runner) -> None:
         """Its pipes are gone."""
-        wanted = launch("r1", "exit 0")
+        wanted = self.launch("r1", "exit 0")
         runner.launch(wanted)
         self.await_exit(runner)
         runner.end_step("r1", 0)
@@ -185,7 +191,7 @@ class RunnerContract:
 
     def test_a_sweep_says_gone_when_nothing_is_left(self, runner: Runner) -> None:
         """Not before; and forgetting it makes the flow absent."""
-        runner.launch(launch("r1", DEAF))
+        runner.launch(self.launch("r1", DEAF))
         self.await_deaf(runner)
         runner.sweep("r1", "SIGTERM")
         always_for(0.2, lambda: _assert(not self.one(runner).gone))
@@ -198,14 +204,14 @@ class RunnerContract:
 
     def test_what_is_alive_cannot_be_forgotten(self, runner: Runner) -> None:
         """Nobody loses sight of a process by mistake."""
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         with pytest.raises(RunnerError):
             runner.forget("r1")
         assert self.one(runner).alive
 
     def test_freeze_and_thaw(self, runner: Runner) -> None:
         """Both idempotent, both told once they were seen."""
-        runner.launch(launch("r1", DEAF, "cat"))
+        runner.launch(self.launch("r1", DEAF, "cat"))
         for _ in range(2):
             runner.freeze("r1")
             self.await_frozen(runner, frozen=True)
@@ -216,7 +222,7 @@ class RunnerContract:
 
     def test_a_freeze_holds_output_still_and_a_thaw_continues_it(self, runner: Runner) -> None:
         """Of every step, with the same processes."""
-        runner.launch(launch("r1", TICKS, "cat"))
+        runner.launch(self.launch("r1", TICKS, "cat"))
         before = self.one(runner)
         self.await_output(runner, 1)
         runner.freeze("r1")
@@ -230,7 +236,7 @@ class RunnerContract:
 
     def test_a_source_that_is_ended_alone_leaves_the_others_waiting(self, runner: Runner) -> None:
         """They see no end of input and fall still; its next attempt goes on, on the old pipe."""
-        wanted = launch("r1", TICKS, "cat", "cat")
+        wanted = self.launch("r1", TICKS, "cat", "cat")
         runner.launch(wanted)
         before = self.one(runner)
         self.await_output(runner, 2)
@@ -255,7 +261,7 @@ class RunnerContract:
 
     def test_a_frozen_run_can_be_killed(self, runner: Runner) -> None:
         """SIGKILL needs no thaw."""
-        runner.launch(launch("r1", FOREVER, "cat"))
+        runner.launch(self.launch("r1", FOREVER, "cat"))
         runner.freeze("r1")
         self.await_frozen(runner, frozen=True)
         runner.sweep("r1", "SIGKILL")
@@ -263,7 +269,7 @@ class RunnerContract:
 
     def test_a_second_runner_on_the_same_backend_adopts(self, runner: Runner) -> None:
         """It sees the same runs, and its verbs reach them."""
-        runner.launch(launch("r1", FOREVER, "cat"))
+        runner.launch(self.launch("r1", FOREVER, "cat"))
         before = self.one(runner)
         with self.connect() as other:
             other.recover([handle_of(before)])
@@ -274,7 +280,7 @@ class RunnerContract:
 
     def test_a_handle_of_something_gone_is_not_alive(self, runner: Runner) -> None:
         """Recovering what has ended long ago invents no process and no exit code."""
-        runner.launch(launch("r0", FOREVER, flow="other"))
+        runner.launch(self.launch("r0", FOREVER, flow="other"))
         other = self.one(runner, "other")
         stale = Handle("r9", "demo", 0, ("s0",), other.steps)
         runner.recover([stale])
@@ -285,12 +291,12 @@ class RunnerContract:
 
     def test_observing_changes_nothing(self, runner: Runner) -> None:
         """However often."""
-        runner.launch(launch("r1", FOREVER))
+        runner.launch(self.launch("r1", FOREVER))
         assert {runner.observe("demo") for _ in range(50)} == {runner.observe("demo")}
 
     def test_checks_run_beside_a_step(self, runner: Runner) -> None:
         """Exit 0 is a success, anything else is not, nor is an answer that comes too late."""
-        wanted = launch("r1", FOREVER)
+        wanted = self.launch("r1", FOREVER)
         runner.launch(wanted)
         step = wanted.flow.spec.steps[0]
         assert runner.check(wanted, step, ("true",), 5).ok
@@ -300,7 +306,7 @@ class RunnerContract:
 
     def test_a_log_is_read_from_where_the_attempt_began(self, runner: Runner) -> None:
         """What the attempt before has printed does not count; positions go on from there."""
-        wanted = launch("r1", f"echo word; {FOREVER}")
+        wanted = self.launch("r1", f"echo word; {FOREVER}")
         runner.launch(wanted)
         self.await_log(runner, b"word\n")
         part = runner.read_log("r1", 0, None)
@@ -317,7 +323,7 @@ class RunnerContract:
 
     def test_a_second_runner_knows_where_an_attempt_began(self, runner: Runner) -> None:
         """It was kept by the backend, together with the process."""
-        wanted = launch("r1", f"echo word; {FOREVER}")
+        wanted = self.launch("r1", f"echo word; {FOREVER}")
         runner.launch(wanted)
         self.await_log(runner, b"word\n")
         runner.signal("r1", [0], "SIGKILL")
@@ -337,8 +343,8 @@ class RunnerContract:
 
     def test_output_is_told_by_another_number(self, runner: Runner) -> None:
         """As long as a step writes nothing, its number stays as it is; absence is an answer."""
-        runner.launch(launch("r1", "exec yes", "cat", flow="busy"))
-        runner.launch(launch("r2", FOREVER, flow="quiet"))
+        runner.launch(self.launch("r1", "exec yes", "cat", flow="busy"))
+        runner.launch(self.launch("r2", FOREVER, flow="quiet"))
         known = runner.output(["r1", "r2", "nobody"])
         assert {name: len(steps) for name, steps in known.items()} == {"r1": 2, "r2": 1}
         eventually(lambda: _assert(runner.output(["r1"])["r1"][0] != known["r1"][0]))
@@ -351,7 +357,7 @@ class RunnerContract:
 
     def test_a_pipe_that_nobody_reads_is_full(self, runner: Runner) -> None:
         """With its unread bytes; the first step has none, and one that nobody writes is empty."""
-        runner.launch(launch("r1", "exec yes", FOREVER, FOREVER))
+        runner.launch(self.launch("r1", "exec yes", FOREVER, FOREVER))
 
         def full() -> None:
             first, second, third = runner.pipes(["r1", "nobody"])["r1"]
@@ -365,7 +371,7 @@ class RunnerContract:
     def test_closing_twice_is_harmless_and_ends_nothing(self, runner: Runner) -> None:
         """Flows outlive their runner."""
         with self.connect() as other:
-            other.launch(launch("r1", FOREVER))
+            other.launch(self.launch("r1", FOREVER))
             other.close(final=False)
             other.close(final=False)
         with self.connect() as third:

@@ -10,7 +10,7 @@ import pytest
 from flow_operator.errors import RetryableError
 from flow_operator.runners.base import Runner
 from flow_operator.runners.fake import FakeRunner, FakeWorld
-from runners.contract import RunnerContract, launch
+from runners.contract import RunnerContract
 
 
 class TestFakeRunner(RunnerContract):
@@ -33,5 +33,5 @@ class TestFakeRunner(RunnerContract):
         with self.connect() as runner:
             self.world.away = True
             with pytest.raises(RetryableError):
-                runner.launch(launch("r1", "x"))
+                runner.launch(self.launch("r1", "x"))
             assert runner.observe("demo") == ()

@@ -23,7 +23,7 @@ from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc
 from flow_operator.settings import Layout
 from flow_operator.shim import cgroups
-from runners.contract import FOREVER, RunnerContract, launch
+from runners.contract import FOREVER, RunnerContract
 from support import alive, always_for, eventually, make_manifest, processes_of
 
 
@@ -494,7 +494,7 @@ class TestProcessRunner(RunnerContract):
         """One kill for all of them, one report for each."""
         count = 300
         for number in range(count):
-            runner.launch(launch(f"n{number}", FOREVER, flow=f"f{number}"))
+            runner.launch(self.launch(f"n{number}", FOREVER, flow=f"f{number}"))
         pids = [self.one(runner, f"f{number}").steps[0].pid for number in range(count)]
         begun = time.monotonic()
         for pid in pids:

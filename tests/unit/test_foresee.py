@@ -41,7 +41,8 @@ SPEC = {
     "steps": (BEFORE["steps"][:1], "restart"),
     "state": ("paused", "inPlace"),
     "description": ("other", "inPlace"),
-    "runner": (None, "restart"),  # There is only one as yet.
+    "runner": (None, "restart"),  # Needs more than itself: see below.
+    "container": ({"image": "x"}, "inPlace"),  # Of no meaning to local processes: see below.
     "replicas": (2, "inPlace"),
     "depends_on": ([{"name": "db"}], "inPlace"),
     "restart": ({"policy": "Never"}, "inPlace"),
@@ -62,6 +63,7 @@ STEP = {
     "env_from": ([{"file": "f"}], "restart"),
     "user": ("nobody", "restart"),
     "umask": ("077", "restart"),
+    "image": ("x", "inPlace"),
     "resources": ({"limits": {"openFiles": 64}}, "restart"),
     "startup_probe": (PROBE, "inPlace"),
     "readiness_probe": (PROBE, "inPlace"),
@@ -87,6 +89,24 @@ def test_a_change_of_the_spec_costs(name):
     value, cost = SPEC[name]
     key = next(f.encode_name for f in msgspec.structs.fields(Spec) if f.name == name)
     assert _kind(_flow({"spec": BEFORE}), _flow({"spec": {**BEFORE, key: value}})) == cost
+
+
+@pytest.mark.parametrize(
+    ("change", "cost"),
+    [
+        ({"container": {"image": "y"}}, "restart"),
+        ({"container": {"image": "x", "readOnly": True}}, "restart"),
+        ({"container": {"image": "x", "pullPolicy": "Always"}}, "inPlace"),
+        ({"steps": [{**step, "image": "y"} for step in BEFORE["steps"]]}, "restart"),
+        ({"runner": "process"}, "restart"),
+    ],
+)
+def test_what_containers_are_made_of_costs_a_restart(change, cost):
+    """But for when their image is fetched; and to another runner, in either direction."""
+    contained = {**BEFORE, "runner": "container", "container": {"image": "x"}}
+    before, after = _flow({"spec": contained}), _flow({"spec": {**contained, **change}})
+    assert _kind(before, after) == cost
+    assert _kind(after, before) == cost
 
 
 @pytest.mark.parametrize("name", STEP)

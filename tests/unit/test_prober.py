@@ -32,16 +32,19 @@ class Bench:
         self.log = b""
         self.log_from: int | None = 0
         self.read: list[int | None] = []
-        self.prober = Prober(SystemClock(), self.told.append, self._execute, self._read_log)
+        self.prober = Prober(SystemClock(), self.told.append, {"process": self})
 
-    def _execute(self, launch: Launch, step: Any, command: tuple[str, ...], timeout: float):
+    def check(self, launch: Launch, step: Any, command: tuple[str, ...], timeout: float):
         self.executed.append(command)
         return CheckResult(ok=self.ok, message="as told")
 
-    def _read_log(self, run: str, index: int, position: int | None) -> LogPart:
+    def read_log(self, run: str, index: int, position: int | None) -> LogPart:
         self.read.append(position)
         start = (self.log_from or 0) if position is None else position
         return LogPart(start, self.log[start:])
+
+    def address(self, run: str, index: int) -> str:
+        return "127.0.0.1"
 
     def results(self) -> dict[str, ProbeStatus]:
         """What is told of each probe, by kind."""
@@ -186,7 +189,7 @@ def test_liveness_fails_only_after_its_threshold(bench):
         return CheckResult(ok=bool(ok), message="")
 
     seen: list[frozenset[tuple[str, int, int]]] = []
-    bench.prober._execute = execute
+    bench.check = execute
     bench.sync(liveness={**EXEC, "failureThreshold": 3})
     assert done.wait(10)
     assert seen[:6] == [frozenset()] * 6
@@ -201,7 +204,7 @@ def test_readiness_succeeds_only_after_its_threshold(bench):
         calls.append(not bench.verdict().not_ready)
         return CheckResult(ok=True, message="")
 
-    bench.prober._execute = execute
+    bench.check = execute
     bench.sync(readiness={**EXEC, "successThreshold": 3})
     eventually(lambda: _assert(len(calls) > 4))
     assert calls[:4] == [False, False, False, True]
@@ -231,7 +234,7 @@ def test_a_startup_probe_holds_the_others_back(bench):
         asked.append(command[0])
         return CheckResult(ok=command[0] != "startup" or started.is_set(), message="")
 
-    bench.prober._execute = execute
+    bench.check = execute
     bench.sync(
         startup={"exec": {"command": ["startup"]}, "failureThreshold": 10_000},
         liveness={"exec": {"command": ["liveness"]}},
@@ -386,7 +389,7 @@ def test_a_log_that_cannot_be_read_is_a_failure_that_says_why(bench):
         bench.read.append(None)
         raise PermissionError(13, "Permission denied", "s.log")
 
-    bench.prober._read_log = denied
+    bench.read_log = denied
     bench.sync(readiness=LINE)
     eventually(lambda: _assert(len(bench.read) > 3))
     assert "Permission denied" in bench.results()["readiness"].message

@@ -16,6 +16,7 @@ from flow_operator.manifest.yaml_text import MAX_DEPTH, MAX_NODES, parse_yaml
 from flow_operator.model.flow import (
     API_VERSION,
     RESERVED_KEY,
+    Container,
     Flow,
     Probe,
     Step,
@@ -297,9 +298,34 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
         yield "/spec/progress/silenceTimeout", said
     if flow.spec.logs.max_size.bytes < LEAST_LOG:
         yield "/spec/logs/maxSize", f"must be at least {LEAST_LOG // 1024}Ki"
+    if flow.spec.runner == "container":
+        yield from _check_containers(flow)
     backoff = flow.spec.restart.backoff
     if backoff.initial.seconds > backoff.max.seconds:
         yield "/spec/restart/backoff", "initial must not be longer than max"
+
+
+def _check_containers(flow: Flow) -> Iterator[tuple[str, str]]:
+    container = flow.spec.container or Container()
+    for index, step in enumerate(flow.spec.steps):
+        pointer = f"/spec/steps/{index}"
+        if step.image is None and container.image is None:
+            yield pointer, "has no image: give it one, or all of them in spec.container.image"
+        if step.umask is not None:
+            yield f"{pointer}/umask", "cannot be set in a container: leave it out"
+        if step.working_dir is not None and not step.working_dir.startswith("/"):
+            said = "must be an absolute path in the container, or left out for the image's own"
+            yield f"{pointer}/workingDir", said
+    names = {step.name for step in flow.spec.steps}
+    for index, port in enumerate(container.ports):
+        if port.step is not None and port.step not in names:
+            said = f"there is no step '{port.step}'; use one of {', '.join(sorted(names))}"
+            yield f"/spec/container/ports/{index}/step", said
+    if container.ports and flow.spec.replicas > 1:
+        yield "/spec/container/ports", "can be published by one replica only: leave replicas at 1"
+    for index, volume in enumerate(container.volumes):
+        if (volume.name is None) == (volume.host_path is None):
+            yield f"/spec/container/volumes/{index}", "must have exactly one of name, hostPath"
 
 
 def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:

@@ -96,12 +96,12 @@ class HttpGetAction(Part, frozen=True):
     Attributes:
         port: on which the step listens.
         path: what is asked for.
-        host: where it listens.
+        host: where it listens; if left out, where its runner has it: this machine or its container.
     """
 
     port: Port
     path: Annotated[str, Meta(pattern=r"^/[!-~]*$(?!\n)")] = "/"
-    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
+    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] | None = None
 
 
 class TcpSocketAction(Part, frozen=True):
@@ -109,11 +109,11 @@ class TcpSocketAction(Part, frozen=True):
 
     Attributes:
         port: on which the step listens.
-        host: where it listens.
+        host: where it listens; if left out, where its runner has it: this machine or its container.
     """
 
     port: Port
-    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] = "127.0.0.1"
+    host: Annotated[str, Meta(pattern=r"^[!-~]+$(?!\n)")] | None = None
 
 
 class LogLineAction(Part, frozen=True):
@@ -221,6 +221,74 @@ class Resources(Part, frozen=True):
     rlimits: Rlimits = Rlimits()
 
 
+_IMAGE = Annotated[
+    str,
+    Meta(
+        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$(?!\n)",
+        max_length=512,
+        description="As [REGISTRY/]NAME[:TAG] or NAME@DIGEST.",
+    ),
+]
+_ABSOLUTE = Annotated[str, Meta(pattern=r"^/[^\u0000\n:]*$(?!\n)", description="A whole path.")]
+
+
+class VolumeMount(Part, frozen=True):
+    """A directory in every container of the flow: exactly one of ``name`` and ``hostPath``.
+
+    Attributes:
+        mount_path: where the containers see it.
+        name: of a volume of the engine, which is made when it is not there, and kept.
+        host_path: a directory of the engine's machine; only where flowd allows host-mounts.
+        read_only: whether nobody may write there.
+    """
+
+    mount_path: _ABSOLUTE
+    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$(?!\n)")] | None = None
+    host_path: _ABSOLUTE | None = None
+    read_only: bool = False
+
+
+class PublishedPort(Part, frozen=True):
+    """A port of a step's container that can be reached on the engine's machine.
+
+    Attributes:
+        container_port: on which the step listens.
+        host_port: where it is reached; the same if left out.
+        host_ip: at which address; this machine only if left out.
+        step: whose port it is; the first step's if left out.
+        protocol: of the port.
+    """
+
+    container_port: Port
+    host_port: Port | None = None
+    host_ip: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+$(?!\n)")] = "127.0.0.1"
+    step: Name | None = None
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+class Container(Part, frozen=True):
+    """What the containers of a flow are made of, with ``runner: container``.
+
+    Attributes:
+        image: of each step that names none itself.
+        pull_policy: whether the image is fetched from its registry when it is not there, before
+            each start, or never.
+        network: one of the engine's, or `none`; `host` only where flowd allows host-network.
+        volumes: what is mounted into each container.
+        ports: what can be reached from outside.
+        privileged: whether the containers are kept from nothing; only where flowd allows it.
+        read_only: whether the containers' own file system cannot be written.
+    """
+
+    image: _IMAGE | None = None
+    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
+    network: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\n)")] | None = None
+    volumes: tuple[VolumeMount, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    privileged: bool = False
+    read_only: bool = False
+
+
 class Step(Part, frozen=True):
     """One long-running command of the pipe: exactly one of ``command`` and ``script``.
 
@@ -237,6 +305,7 @@ class Step(Part, frozen=True):
         user: who runs it; the operator's own user if left out.
         umask: which permissions new files do not get, in octal; the operator's own if left out.
         resources: what it may use.
+        image: of its container, where it is not the flow's; for `runner: container`.
         startup_probe: until it succeeds no other probe is looked at; if it fails the step is
             restarted.
         readiness_probe: the step is ready as long as it succeeds; dependsOn and the status
@@ -263,6 +332,7 @@ class Step(Part, frozen=True):
     ) = None
     umask: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$(?!\n)")] | None = None
     resources: Resources = Resources()
+    image: _IMAGE | None = None
     startup_probe: Probe | None = None
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
@@ -403,7 +473,8 @@ class Spec(Part, frozen=True):
         steps: the commands, in the order of the pipe: what one writes the next one reads.
         state: what the flow is to do. Left out, `flowctl apply` leaves it as it is.
         description: what it is for, in words.
-        runner: what runs the steps.
+        runner: what runs the steps: this machine, or a container engine.
+        container: what their containers are made of; other runners pass over it.
         replicas: how many times the whole pipe runs, side by side.
         depends_on: flows that must have come so far before this one starts.
         restart: what happens when a step exits by itself.
@@ -417,7 +488,8 @@ class Spec(Part, frozen=True):
     steps: Annotated[tuple[Step, ...], Meta(min_length=1, max_length=64)]
     state: State = "running"
     description: Text = ""
-    runner: Literal["process"] = "process"
+    runner: Literal["process", "container"] = "process"
+    container: Container | None = None
     replicas: Annotated[int, Meta(ge=1, le=1000)] = 1
     depends_on: tuple[Dependency, ...] = ()
     restart: Restart = field(default_factory=Restart)
@@ -462,7 +534,11 @@ def template_hash(flow: Flow, base: str | None) -> str:
         + ((s.user, s.umask) if s.user or s.umask else ())
         for s in flow.spec.steps
     ]
-    return digest((flow.spec.runner, base, steps))
+    if flow.spec.runner != "container":
+        return digest((flow.spec.runner, base, steps))
+    images = [s.image for s in flow.spec.steps]
+    made_of = msgspec.structs.replace(flow.spec.container or Container(), pull_policy="Always")
+    return digest((flow.spec.runner, base, steps, made_of, images))
 
 
 def digest(value: Any) -> str:

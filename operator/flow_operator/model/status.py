@@ -51,6 +51,10 @@ class StatusPart(Struct, frozen=True, rename=_name):
     """Base of every part of a status; every field is always told."""
 
 
+Truth = Literal["True", "False", "Unknown"]
+"""Of a condition."""
+
+
 class Condition(StatusPart, frozen=True):
     """One aspect of a flow.
 
@@ -63,7 +67,7 @@ class Condition(StatusPart, frozen=True):
     """
 
     type: str
-    status: Literal["True", "False", "Unknown"]
+    status: Truth
     reason: str
     message: str
     last_transition_time: str

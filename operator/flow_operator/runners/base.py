@@ -292,6 +292,9 @@ class Runner(Protocol):
     ) -> CheckResult:
         """Run a command beside a step, in its surroundings, for at most ``timeout`` seconds."""
 
+    def address(self, run: str, index: int) -> str:
+        """Where a step can be reached from here: a host name or an IP address."""
+
     def purge(self, flow_id: str) -> None:
         """Remove what is kept of a flow that is deleted and gone, but for its own data."""
 

@@ -308,6 +308,11 @@ class FakeRunner:
         start = step.log_from if position is None else position
         return LogPart(start, step.log[start:])
 
+    def address(self, run: str, index: int) -> str:
+        """On this machine."""
+        del run, index
+        return "127.0.0.1"
+
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
     ) -> CheckResult:

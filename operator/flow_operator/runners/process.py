@@ -488,6 +488,11 @@ class ProcessRunner:
     def _log_of(self, run: _Run, index: int) -> Path:
         return self._layout.log_file(run.flow_id, run.replica, run.state["labels"]["steps"][index])
 
+    def address(self, run: str, index: int) -> str:
+        """On this machine."""
+        del run, index
+        return "127.0.0.1"
+
     def check(
         self, launch: Launch, step: Step, command: tuple[str, ...], timeout: float
     ) -> CheckResult:
