@@ -36,8 +36,9 @@ _FIRST_DELAY = 0.1
 _LAST_DELAY = 5.0
 """Seconds until an engine is asked again that has failed; doubled from first to last."""
 
-_STEPPED = 30.0
-"""Seconds by which the wall clock may have been set without making the engine's times useless."""
+_STEPPED = 1.0
+"""Seconds by which the wall clock may have been set without making the engine's times useless: less
+than what is read again."""
 
 _GONE = frozenset({404, 409})
 """What an engine answers of a container that is removed, or is being removed."""

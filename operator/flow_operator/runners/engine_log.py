@@ -91,23 +91,27 @@ class Places:
 
     @property
     def newest(self) -> tuple[bytes, int] | None:
-        """The latest of them, by its time."""
-        return max(self._seen.values(), default=None)
+        """The one that was seen last."""
+        return next(reversed(self._seen.values()), None)
 
     def passed(self, entry: Entry) -> None:
         """An entry was seen."""
-        stamp, count = self._seen.get(entry.stream, (b"", 0))
-        count = count + 1 if stamp == entry.stamp else 1
-        self._seen[entry.stream] = (entry.stamp, count)
+        stamp, count = self._seen.pop(entry.stream, (b"", 0))
+        # The last of the dictionary is what was seen last.
+        self._seen[entry.stream] = (entry.stamp, count + 1 if stamp == entry.stamp else 1)
 
     def told(self) -> dict[int, Place]:
         """As data."""
         return {stream: Place(stamp.decode(), n) for stream, (stamp, n) in self._seen.items()}
 
     def since(self) -> int:
-        """Seconds since the epoch before which the engine kept nothing that was not seen."""
-        times = (datetime.fromisoformat(stamp.decode()) for stamp, _ in self._seen.values())
-        return max(max((int(time.timestamp()) for time in times), default=0) - SLACK, 0)
+        """Seconds since the epoch before which nothing was printed that was not seen.
+
+        As long as nobody has set the clock meanwhile.
+        """
+        if self.newest is None:
+            return 0
+        return int(datetime.fromisoformat(self.newest[0].decode()).timestamp()) - SLACK
 
     def kept(self, log: Iterable[Entry]) -> Places:
         """Those of these places that still are in a log."""
