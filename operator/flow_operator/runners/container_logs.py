@@ -65,7 +65,9 @@ class Response(Protocol):
 class Api(Protocol):
     """The engine's API: a ``docker.APIClient``."""
 
-    base_url: str
+    @property
+    def base_url(self) -> str:
+        """Of the API."""
 
     @property
     def api_version(self) -> str:
@@ -146,12 +148,34 @@ class ContainerLogs:
             step = self._steps.get(place)
             if step is None:
                 step = self._steps[place] = _Step()
+                self._begin(key, container)
             step.add(key, container)
             if step.thread is None:
                 step.thread = threading.Thread(
                     target=self._work, args=(place, step), name="container-logs", daemon=True
                 )
                 step.thread.start()
+
+    def _begin(self, key: LogKey, container: str) -> None:
+        """Where nothing is before an attempt in its log, its place is known at once."""
+        with contextlib.suppress(OSError):  # The thread will meet it again, and tell.
+            self._cursor(self._logs.opened(key.flow_id, key.replica, key.step), key, container)
+
+    def _cursor(self, target: Stream, key: LogKey, container: str) -> Cursor | None:
+        """How far an attempt was copied; None if a later one was begun, so that it was whole.
+
+        Raises:
+            OSError: it cannot be written down that it begins.
+        """
+        cursor = _load(target)
+        if cursor is None or cursor.container != container:
+            if cursor is not None and cursor.run == key.run and cursor.attempt > key.attempt:
+                return None
+            end = target.end()
+            cursor = Cursor(key.run, key.attempt, container, end, end)
+            _save(target, cursor)
+        self._began[key] = cursor.began
+        return cursor
 
     def copied(self, container: str) -> bool:
         """Whether a container has ended and all that it has printed is in the log."""
@@ -234,15 +258,8 @@ class ContainerLogs:
             OSError: the engine or the disk failed.
         """
         target = self._logs.opened(key.flow_id, key.replica, key.step)
-        cursor = _load(target)
-        if cursor is None or cursor.container != container:
-            if cursor is not None and cursor.run == key.run and cursor.attempt > key.attempt:
-                return False, True  # A later one was begun, so that this was whole.
-            end = target.end()
-            cursor = Cursor(key.run, key.attempt, container, end, end)
-            _save(target, cursor)
-        self._began[key] = cursor.began
-        if cursor.whole:
+        cursor = self._cursor(target, key, container)
+        if cursor is None or cursor.whole:
             return False, True
         with _Writer(target, cursor, self._clock) as writer:
             try:
