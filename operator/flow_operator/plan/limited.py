@@ -13,6 +13,9 @@ from flow_operator.runners.base import StepView
 _OF_EACH_PROCESS = frozenset({"openFiles"})
 """What holds for each process, which is not started without."""
 
+_NAMES = tuple((field.name, field.encode_name) for field in msgspec.structs.fields(Limits))
+"""Of each limit here and in the manifest. Asked for once: msgspec evaluates all annotations."""
+
 
 def limits_told(step: Step, view: StepView) -> dict[str, bool]:
     """By name in the manifest, whether each limit that a running step asks for is enforced."""
@@ -20,10 +23,9 @@ def limits_told(step: Step, view: StepView) -> dict[str, bool]:
         return {}
     held = dict(view.limits)
     return {
-        field.encode_name: field.encode_name in _OF_EACH_PROCESS
-        or held.get(field.encode_name, False)
-        for field in msgspec.structs.fields(Limits)
-        if getattr(step.resources.limits, field.name) is not None
+        told: told in _OF_EACH_PROCESS or held.get(told, False)
+        for name, told in _NAMES
+        if getattr(step.resources.limits, name) is not None
     }
 
 
