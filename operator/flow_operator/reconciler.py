@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
 from flow_operator.clock import Clock, rfc3339
-from flow_operator.errors import AwayError, TerminalError, WaitingError
+from flow_operator.errors import AwayError, FlowError, TerminalError, WaitingError
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.meter import Meter
@@ -129,38 +129,53 @@ class Reconciler:
             self._tell_corrupt(flow_id)
             return Result()
         bound = log.bind(flow_id=flow_id)
-        for _ in range(_MAX_ROUNDS):
-            record = self._store.record(flow_id)
-            want = self._want(flow_id, record)
-            memory = self._memories.get(flow_id)
-            seen = self._see(flow_id)
-            decision = plan(want, seen, memory, self._clock.monotonic())
-            for note in decision.notes:
-                self._note(flow_id, note, bound)
-            if any(isinstance(action, LaunchRun) for action in decision.actions):
-                self._memories.put(flow_id, decision.intent)
-                self._count_launched(memory, decision.intent)
-            written = True
-            after = decision.memory
-            for action in decision.actions:
-                after = self._act(flow_id, action, after, bound)
-            if after is not None:
-                written = self._memories.keep(flow_id, after)
-                self._count(memory, seen, after)
-            elif decision.actions:
-                # What it forgets now has ended once the next plan finds nothing of it.
-                self._count(memory, seen, memory)
-            else:
-                self._count(memory, seen, None)
-                self._gone(flow_id, record)
-                return Result()
-            self._watch(flow_id, want)
-            self._tell(flow_id, want, record, bound)
-            again = any(action.settles for action in decision.actions)
-            if not again and after == memory:
-                return Result(decision.wake if written else self._sooner(decision.wake))
+        for earlier in range(_MAX_ROUNDS):
+            try:
+                result = self._round(flow_id, bound)
+            except FlowError:
+                if earlier:  # What those have done stands, and was not told yet.
+                    self._tell(flow_id, bound)
+                raise
+            if result is not None:
+                return result
+        self._tell(flow_id, bound)
         bound.error("no fixpoint", rounds=_MAX_ROUNDS)
         return Result(self._clock.monotonic() + 1)
+
+    def _round(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> Result | None:
+        """Plan once, and act; None where it has to be planned again.
+
+        Only what stands in the end is told: nobody sees the steps to it, which take no time.
+        """
+        record = self._store.record(flow_id)
+        want = self._want(flow_id, record)
+        memory = self._memories.get(flow_id)
+        seen = self._see(flow_id)
+        decision = plan(want, seen, memory, self._clock.monotonic())
+        for note in decision.notes:
+            self._note(flow_id, note, bound)
+        if any(isinstance(action, LaunchRun) for action in decision.actions):
+            self._memories.put(flow_id, decision.intent)
+            self._count_launched(memory, decision.intent)
+        written = True
+        after = decision.memory
+        for action in decision.actions:
+            after = self._act(flow_id, action, after, bound)
+        if after is not None:
+            written = self._memories.keep(flow_id, after)
+            self._count(memory, seen, after)
+        elif decision.actions:
+            # What it forgets now has ended once the next plan finds nothing of it.
+            self._count(memory, seen, memory)
+        else:
+            self._count(memory, seen, None)
+            self._gone(flow_id, record)
+            return Result()
+        self._watch(flow_id, want)
+        if after != memory or any(action.settles for action in decision.actions):
+            return None
+        self._tell(flow_id, bound)
+        return Result(decision.wake if written else self._sooner(decision.wake))
 
     def _sooner(self, wake: float | None) -> float:
         """When to try again to write what could not be written."""
@@ -354,13 +369,9 @@ class Reconciler:
         tell = bound.warning if note.warning else bound.info
         tell(note.reason, detail=note.message)
 
-    def _tell(
-        self,
-        flow_id: str,
-        want: Want,
-        record: StoredFlow | Tombstone | None,
-        bound: structlog.stdlib.BoundLogger,
-    ) -> None:
+    def _tell(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> None:
+        record = self._store.record(flow_id)
+        want = self._want(flow_id, record)
         origin = record.origin if isinstance(record, StoredFlow) else None
         file = origin.file if origin else None
         previous = self._board.get(flow_id)

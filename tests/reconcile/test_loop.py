@@ -11,8 +11,9 @@ import pytest
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import FEW, WORKERS, Controller
+from flow_operator.errors import RetryableError
 from flow_operator.gauges import Gauges
-from flow_operator.memory import decode_memory
+from flow_operator.memory import FlowMemory, decode_memory
 from flow_operator.meter import Meter
 from flow_operator.model.status import FlowStatus
 from flow_operator.prober import Prober
@@ -125,6 +126,42 @@ def test_created_flows_run_and_deleted_ones_are_gone(loop: Loop) -> None:
     assert loop.world.runs == {}
     assert loop.store.records() == {}
     assert loop.memories.flow_ids() == frozenset()
+
+
+@pytest.fixture
+def still(root: Path, world: FakeWorld) -> Iterator[Loop]:
+    """A loop in which nobody looks but the test."""
+    made = Loop(root, world, SystemClock())
+    made.controller.take_back()
+    yield made
+    made.close()
+
+
+def test_of_a_look_only_its_end_is_told(still: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """To start a flow takes several plans; making up a status takes longer than a plan."""
+    told: list[FlowStatus] = []
+    monkeypatch.setattr(still.board, "publish", told.append)
+    still.create("a", "forever")
+    still.reconciler.reconcile("a")
+    assert [status.status for status in told] == ["running"]
+
+
+def test_what_was_done_is_told_where_the_next_plan_fails(
+    still: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look that ends early, because a runner went away, does not keep what it has done."""
+    keep = still.memories.keep
+
+    def fail_once_confirmed(flow_id: str, memory: FlowMemory) -> bool:
+        if any(run.confirmed for run in memory.runs.values()):
+            raise RetryableError("the runner is away")
+        return keep(flow_id, memory)
+
+    monkeypatch.setattr(still.memories, "keep", fail_once_confirmed)
+    still.create("a", "forever")
+    with pytest.raises(RetryableError):
+        still.reconciler.reconcile("a")
+    assert still.status("a").status == "running"
 
 
 def test_a_drain_ends_the_source_first_and_then_each_step_in_order(loop: Loop) -> None:

@@ -53,8 +53,9 @@ class Memories:
         """
         if self._known.get(flow_id) == memory and flow_id not in self._unwritten:
             return
-        with storage_errors(f"cannot make {self._directory}"):
-            self._directory.mkdir(mode=0o700, exist_ok=True)
+        if not self._directory.is_dir():
+            with storage_errors(f"cannot make {self._directory}"):
+                self._directory.mkdir(mode=0o700, exist_ok=True)
         write_quietly(self._directory / f"{flow_id}.json", encode_memory(memory))
         self._known[flow_id] = memory
         self._unwritten.discard(flow_id)
