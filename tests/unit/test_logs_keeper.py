@@ -12,6 +12,7 @@ import structlog
 
 from flow_operator.clock import SystemClock
 from flow_operator.logs import Keeper, Limits, keeper, watch
+from flow_operator.logs.stream import Stream
 from flow_operator.settings import Layout
 from support import always_for, eventually
 
@@ -109,6 +110,36 @@ def test_nobody_wakes_up_while_nothing_is_printed(make: Make, layout: Layout) ->
     prints(streams[7].path, 5_000)
     await_small(layout)
     assert streams[7].times.last[1] == 5_000 * len(LINE)
+
+
+def test_a_log_in_which_nothing_ever_stood_is_looked_at_once(
+    make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most flows print nothing when they start; a thousand of them start at once."""
+    looks: Counter[Path] = Counter()
+    rotate = Stream.rotate
+
+    def counted(stream: Stream, size: int, files: int) -> int:
+        looks[stream.path] += 1
+        return rotate(stream, size, files)
+
+    monkeypatch.setattr(Stream, "rotate", counted)
+    one = make()
+    paths = {one.opened("demo", replica, "s0").path for replica in range(20)}
+    await_sleep(one)
+    assert looks == dict.fromkeys(paths, 1)
+
+
+def test_flows_that_have_lost_nothing_are_no_work_for_each_look(
+    make: Make, dropped: Counter[str]
+) -> None:
+    """What is gone over at each look at one log must not grow with the number of flows."""
+    one = make()
+    for number in range(20):
+        one.opened(f"demo-{number}", 0, "s0")
+    await_sleep(one)
+    assert not one._lost
+    assert not dropped
 
 
 def test_what_is_printed_between_the_last_look_and_the_watch_is_seen(

@@ -242,7 +242,7 @@ class Keeper:
         self.rotations += rotated
         if rotated and stream.live() > limits.size:
             self._schedule(entry)  # There is more to do, after what else is due.
-        elif grown or entry.pace < _SLOWEST:
+        elif grown or (entry.looked and entry.pace < _SLOWEST):
             entry.pace = self._pace(entry, grown, now, limits)
             self._schedule(entry, entry.pace)
         elif not self._watcher.watch(stream.path):
@@ -282,8 +282,10 @@ class Keeper:
             self._lose(self._give_up_live())
 
     def _lose(self, lost: Mapping[str, int]) -> None:
-        self._lost.update(lost)
-        self.lost += sum(lost.values())
+        for flow_id, count in lost.items():
+            if count:  # No entry else: all of them are gone over at each look at any log.
+                self._lost[flow_id] += count
+                self.lost += count
 
     def _give_up_kept(self) -> Counter[str]:
         """The oldest file first, whosever it is."""
@@ -311,10 +313,9 @@ class Keeper:
 
     def _tell_lost(self, now: float) -> None:
         """Tell flows what has gone, at most every so often: it may be much, again and again."""
-        lost = {flow_id: count for flow_id, count in self._lost.items() if count}
-        if lost and now - self._told >= _TELL:
+        if self._lost and now - self._told >= _TELL:
             self._told = now
-            self._lost.clear()
+            lost, self._lost = self._lost, Counter()
             for flow_id, count in lost.items():
                 log.warning("no space: dropped what was printed", flow_id=flow_id, bytes=count)
                 self._dropped(flow_id, count)
