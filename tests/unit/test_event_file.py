@@ -14,6 +14,8 @@ import pytest
 import structlog
 
 from flow_operator.board import EVENTS, EVENTS_PER_FLOW, Board
+from flow_operator.board.book import event_of
+from flow_operator.model.status import Event
 from flow_operator.store import EventFile, events
 from support import FakeClock
 
@@ -134,6 +136,23 @@ def test_a_file_of_what_is_counted_up_does_not_grow(open_board, path, clock):
         longest = max(longest, len(lines(path)))
     assert longest <= 2 * 3 + events.SLACK + 1
     assert open_board().events() == board.events()
+
+
+def test_it_is_not_asked_at_each_event_what_lives(path, clock):
+    """That goes over all events of all flows."""
+    path.parent.mkdir()
+    file, asked, kept = EventFile(path, clock), 0, []
+
+    def living() -> list[Event]:
+        nonlocal asked
+        asked += 1
+        return kept
+
+    for number in range(4 * events.SLACK):
+        kept.append(event_of(f"f{number}", "Started", "x", "now", warning=False))
+        file.keep(kept[-1], living)
+    assert 1 <= asked <= 3
+    file.close(living)
 
 
 def test_what_an_operator_finds_counts_for_the_next_rewrite(open_board, path):

@@ -59,6 +59,8 @@ class EventFile:
         self._clock = clock
         self._descriptor = -1
         self._lines = 0
+        self._enough = SLACK
+        """With more lines than so many it is asked how many events live: that takes its time."""
         self._whole = True
         """Whether the file holds everything that lives, and ends with a whole line."""
         self._retry_at = 0.0
@@ -124,7 +126,7 @@ class EventFile:
             self._tell(error)
             return
         self._lines += 1
-        if self._lines > SLACK and self._clock.monotonic() >= self._retry_at:
+        if self._lines > self._enough and self._clock.monotonic() >= self._retry_at:
             self._compact(list(living()))
 
     def _append(self, line: bytes) -> None:
@@ -141,7 +143,8 @@ class EventFile:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _compact(self, events: list[Event]) -> None:
-        if self._lines > 2 * len(events) + SLACK:
+        self._enough = 2 * len(events) + SLACK
+        if self._lines > self._enough:
             self._rewrite(events)
 
     def _rewrite(self, events: list[Event]) -> None:
