@@ -5,6 +5,7 @@ MANIFESTS ?= manifests/quickstart
 LISTEN ?=
 PYTHON ?= python3.13 python3.12 python3.11 python3
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,14 +14,14 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # An environment whose Python was removed or replaced is made anew, and filled anew.
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 
-.PHONY: help run test lint format schema client manual clean
+.PHONY: help run test bench lint format schema client manual clean
 .DEFAULT_GOAL := help
 
 help: ## this list
 	@sed -n 's/^\([a-z]*\):[^#]*## \(.*\)/\1|\2/p' Makefile | \
 	    while IFS='|' read -r name text; do printf 'make %-8s %s\n' "$$name" "$$text"; done
 	@echo
-	@echo 'Variables: DATA, MANIFESTS, LISTEN (HOST:PORT or unix:PATH), PYTHON, PYTEST_ARGS'
+	@echo 'Variables: DATA, MANIFESTS, LISTEN (HOST:PORT or unix:PATH), PYTHON, PYTEST_ARGS, BENCH_ARGS'
 
 # Steps find the environment's python3 first. exec: Ctrl-C reaches flowd, and nothing in between.
 run: $(VENV)/run.stamp ## runs flowd on manifests/quickstart, with its data in .flowd
@@ -30,6 +31,10 @@ run: $(VENV)/run.stamp ## runs flowd on manifests/quickstart, with its data in .
 
 test: $(VENV)/test.stamp ## runs the tests; PYTEST_ARGS='-k drain' picks some
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# Peers are installed into ~/.cache/flow-operator-bench; s6 only where it is already.
+bench: $(VENV)/bench.stamp ## measures speed, writes docs/performance.md; BENCH_ARGS=--help tells more
+	PYTHONPATH=benchmarks $(BIN)/python -m speed $(BENCH_ARGS)
 
 lint: $(VENV)/dev.stamp ## checks style, types and layers
 	$(BIN)/ruff check .
@@ -61,9 +66,10 @@ clean: ## removes .venv and caches, never the data
 # --- the environment -------------------------------------------------------------------------
 
 $(VENV)/run.stamp: EXTRAS :=
+$(VENV)/bench.stamp: EXTRAS := [bench]
 $(VENV)/test.stamp: EXTRAS := [test]
 $(VENV)/dev.stamp: EXTRAS := [dev]
-$(VENV)/run.stamp $(VENV)/test.stamp $(VENV)/dev.stamp: setup.py | $(BIN)/python
+$(VENV)/run.stamp $(VENV)/bench.stamp $(VENV)/test.stamp $(VENV)/dev.stamp: setup.py | $(BIN)/python
 	@echo 'Installing flow-operator$(EXTRAS) into $(VENV)'
 	@$(PIP) --editable '.$(EXTRAS)'
 	@touch $@

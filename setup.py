@@ -57,6 +57,7 @@ setup(
         "watchdog>=4.0,<8",
     ],
     extras_require={
+        "bench": ["matplotlib>=3.8,<4"],
         "container": ["docker>=7.1,<8"],
         "kubernetes": ["kubernetes>=30"],
         "test": TEST,

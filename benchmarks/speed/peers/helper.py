@@ -1,0 +1,54 @@
+"""A program of a peer's own world (its Python, its node) that is told one thing after the other."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from speed.contender import clean_environment
+
+
+class Helper:
+    """Takes a line of JSON, answers with a line of JSON; ends at the end of its input."""
+
+    def __init__(self, command: Sequence[str], directory: Path, **environment: str) -> None:
+        self._process = subprocess.Popen(
+            command,
+            cwd=directory,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(directory / "helper.log").open("ab"),
+            text=True,
+            env=clean_environment(**environment),
+        )
+
+    def ask(self, verb: str, *arguments: Any) -> Any:
+        """The answer.
+
+        Raises:
+            RuntimeError: the helper failed, or ended.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps([verb, *arguments]) + "\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        answer = json.loads(line) if line else {"error": "the helper has ended"}
+        if "error" in answer:
+            raise RuntimeError(f"{verb}: {answer['error']}")
+        return answer["result"]
+
+    def close(self) -> None:
+        """End it."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process.stdout.close()
