@@ -109,3 +109,11 @@ class Figures:
 def slope(points: Sequence[tuple[float, float]]) -> float:
     """The slope of the line through points (x, y) that is nearest to all (least squares)."""
     return statistics.linear_regression(*zip(*points, strict=True)).slope
+
+
+def summary(samples: Iterable[Sample]) -> str:
+    """The median of each measure, for whoever watches the run."""
+    values: dict[str, list[float]] = defaultdict(list)
+    for sample in samples:
+        values[sample.measure].append(sample.value)
+    return ", ".join(f"{name} {statistics.median(found):.3g}" for name, found in values.items())

@@ -14,11 +14,11 @@ class Plan:
     """What is measured, and how often.
 
     Attributes:
-        sizes: numbers of flows.
-        rounds: how often each is measured; contenders take turns within a round.
+        sizes: numbers of flows; idling and commands are measured with the first of them.
+        rounds: how often each is measured; contenders take turns within a round. Peers are measured
+            in each round with the first number of flows only, with other numbers in the first one.
         peers: names of those that are compared.
         many: from so many flows on, of the peers only s6 is compared: others take minutes, or fail.
-        main: the number of flows that commands are measured with, and that idling is.
         folder: how many manifests stand in the folder of the cold start.
         pipeline: bytes that go through a pipeline.
         drains: bytes that are written before a soft stop.
@@ -31,13 +31,17 @@ class Plan:
     rounds: int = 3
     peers: tuple[str, ...] = PEERS
     many: int = 2000
-    main: int = 1000
     folder: int = 10_000
     pipeline: int = 2**32
     drains: tuple[int, ...] = (2**12, 2**13, 2**14, 2**15, 3 * 2**14, 2**16)
     effort: Effort = field(default_factory=Effort)
     idle: tuple[float, float] = (30.0, 10.0)
     budget: float = 20 * 60.0
+
+    @property
+    def main(self) -> int:
+        """The number of flows that most is measured with."""
+        return self.sizes[0]
 
     @classmethod
     def quick(cls) -> Self:
@@ -46,7 +50,6 @@ class Plan:
             sizes=(20,),
             rounds=1,
             peers=(),
-            main=20,
             folder=30,
             pipeline=2**26,
             drains=(2**12, 2**13),

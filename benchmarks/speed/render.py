@@ -27,8 +27,8 @@ measures all of this and writes this page; do not edit it.
 
 The work of each flow is a program in C that writes its pid and the time into shared memory the
 moment it runs: that, and not what a supervisor says, is when a flow runs. A flow is gone when the
-kernel says that its process has ended. All contenders run the same program, with their defaults,
-and take turns in rounds. A figure is the median of the rounds, and a ratio is the median of the
+kernel says that its process has ended. All contenders run the same program, with their defaults
+unless it says otherwise below, and take turns in rounds. A figure is the median of the rounds, and a ratio is the median of the
 ratios to the floor of the same round, so that what slowed both down cancels out.
 
 ```console
@@ -44,7 +44,8 @@ Beside a median stands how far the rounds were from each other, where it is more
 start of flow-operator includes the start of Python and the reading of the stored flows; its `add`
 is a POST that is answered when it is durable; its status is the whole status of each flow. circus
 tells a word of each, s6 and runit have no such call. s6 lets a second pass between two starts of
-one service. Flows are killed one by one, the next one after at most 50 ms.
+one service. PM2 is told to stop 20 at once, where its default is 2. Flows are killed one by one,
+the next one after at most 50 ms.
 """
 
 

@@ -17,7 +17,7 @@ from flow_operator import __version__
 from speed import floors, machine
 from speed.compiled import compile_programs
 from speed.contender import Contender, Work
-from speed.figures import Result, Sample
+from speed.figures import Result, Sample, summary
 from speed.measures import FLOOR, OURS, PYTHON_FLOOR
 from speed.ours import Ours
 from speed.own import Own
@@ -80,6 +80,7 @@ class Run:
                 left_out += 1
                 continue
             self._tell(title)
+            known = len(self._samples)
             try:
                 job()
             except MissingError as error:
@@ -87,6 +88,7 @@ class Run:
             except FAULTS as error:
                 self._failures.append(f"{title}: {type(error).__name__}: {error}")
                 self._tell(f"{title} failed: {error}")
+            self._tell(f"  {summary(self._samples[known:])}")
             loads.append(machine.load_average())
         if left_out:
             self._failures.append(f"the time was up: {left_out} measurements were not begun")
@@ -111,7 +113,7 @@ class Run:
         for number in range(plan.rounds):
             for flows in plan.sizes:
                 for name in (FLOOR, PYTHON_FLOOR, OURS, *plan.peers):
-                    if name not in self._missing and self._fits(name, flows):
+                    if name not in self._missing and self._fits(name, flows, number):
                         title = f"{name} with {flows} flows, round {number + 1}"
                         yield title, partial(self._session, name, flows, number)
             own = Own(self._programs, self._samples.append, number)
@@ -125,9 +127,12 @@ class Run:
                 yield f"{FLOOR} with {plan.folder} flows", partial(self._floor_of_folder, number)
                 yield f"a folder of {plan.folder} manifests", partial(own.folder, plan.folder)
 
-    def _fits(self, name: str, flows: int) -> bool:
+    def _fits(self, name: str, flows: int, number: int) -> bool:
         """Whether a contender can have so many flows in the time that there is."""
-        return flows < self._plan.many or name not in self._plan.peers or name == "s6"
+        plan = self._plan
+        if name not in plan.peers or flows == plan.main:
+            return True
+        return number == 0 and (flows < plan.many or name == "s6")
 
     def _session(self, name: str, flows: int, number: int) -> None:
         plan = self._plan

@@ -39,7 +39,7 @@ class Effort:
     load: float = 2.0
     idle: float = 0.0
     settle: float = 1.0
-    patience: float = 120.0
+    patience: float = 60.0
 
 
 @contextlib.contextmanager

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from speed.contender import clean_environment
+
+PATIENCE = 120.0
+"""Seconds after which a helper that has not answered is killed."""
 
 
 class Helper:
@@ -29,13 +33,18 @@ class Helper:
         """The answer.
 
         Raises:
-            RuntimeError: the helper failed, or ended.
+            RuntimeError: the helper failed, or ended, or took too long.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps([verb, *arguments]) + "\n")
         self._process.stdin.flush()
-        line = self._process.stdout.readline()
+        limit = threading.Timer(PATIENCE, self._process.kill)
+        limit.start()
+        try:
+            line = self._process.stdout.readline()
+        finally:
+            limit.cancel()
         answer = json.loads(line) if line else {"error": "the helper has ended"}
         if "error" in answer:
             raise RuntimeError(f"{verb}: {answer['error']}")

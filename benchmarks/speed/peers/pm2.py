@@ -15,6 +15,9 @@ from speed.processes import Watched
 
 VERSION = "7.0.4"
 
+CONCURRENT = "20"
+"""How many apps PM2 stops at once. Its default is 2, which takes a minute for 1,000."""
+
 
 class Pm2:
     """The daemon of PM2, in a home of its own, with a process for each app and its log files."""
@@ -25,8 +28,14 @@ class Pm2:
         self._root, self._work = root, work
         modules = from_npm("pm2", f"pm2@{VERSION}")
         program = Path(__file__).parent / "pm2_helper.js"
-        quiet = {"PM2_HOME": str(root / "pm2"), "PM2_SILENT": "true", "NODE_PATH": str(modules)}
-        self._helper = Helper(("node", str(program)), root, **quiet)
+        self._helper = Helper(
+            ("node", str(program)),
+            root,
+            PM2_HOME=str(root / "pm2"),
+            PM2_SILENT="true",
+            PM2_CONCURRENT_ACTIONS=CONCURRENT,
+            NODE_PATH=str(modules),
+        )
         self._apps: list[dict[str, Any]] = []
         self._starting: threading.Thread | None = None
 
