@@ -28,8 +28,9 @@ measures all of this and writes this page; do not edit it.
 The work of each flow is a program in C that writes its pid and the time into shared memory the
 moment it runs: that, and not what a supervisor says, is when a flow runs. A flow is gone when the
 kernel says that its process has ended. All contenders run the same program, with their defaults
-unless it says otherwise below, and take turns in rounds. A figure is the median of the rounds, and a ratio is the median of the
-ratios to the floor of the same round, so that what slowed both down cancels out.
+unless it is told below, and take turns in rounds. A figure is the median of the rounds, and a ratio
+is the median of the ratios to the floor of the same round, so that what slowed both down cancels
+out.
 
 ```console
 $ make bench                                       # all of it; 20 minutes at most
