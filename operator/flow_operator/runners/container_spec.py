@@ -46,7 +46,8 @@ class Places(Struct, frozen=True):
 def container_name(launch: Launch, index: int, attempt: int, owner: str) -> str:
     """Of an attempt's container: the second that wants it finds the first."""
     step = launch.flow.spec.steps[index].name
-    return f"flow-{launch.flow.flow_id}-{step}-{launch.run}-{attempt}-{owner[:6]}"
+    # A run is named after its flow.
+    return f"flow-{launch.run}-{step}-{attempt}-{owner[:6]}"
 
 
 def image_of(launch: Launch, index: int) -> str:
