@@ -74,6 +74,8 @@ setup(
         "console_scripts": [
             "flowd = flow_operator.flowd:main",
             "flowctl = flow_operator.flowctl.main:main",
+            "flowd-health = flow_operator.shim.health:main",
+            "flowd-init = flow_operator.shim.init:main",
         ]
     },
     classifiers=[

@@ -165,7 +165,12 @@ class Controller:
         self._queue.add_after(flow_id, delay)
 
     def shut_down(self, how: Shutdown) -> None:
-        """Begin to stop everything, ``hard`` also after ``soft``; desired state is left alone."""
+        """Begin to stop everything; desired state is left alone.
+
+        Args:
+            how: ``soft`` drains, ``term`` tells every step to end, ``hard`` kills; each also after
+                those before it.
+        """
         self._reconciler.shutdown = how
         for flow_id in self.flow_ids():
             self._queue.add(flow_id)

@@ -39,7 +39,7 @@ from flow_operator.model.folder import no_folder
 from flow_operator.options import read_settings
 from flow_operator.prober import Prober
 from flow_operator.process import configure_logging, give_memory_back, share_the_interpreter
-from flow_operator.reconciler import Reconciler
+from flow_operator.reconciler import Reconciler, Shutdown
 from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import Address, Settings
@@ -48,6 +48,10 @@ from flow_operator.store import AuditLimits, DataLock, Desired, EventFile, Memor
 from flow_operator.workqueue import WorkQueue
 
 log = structlog.get_logger("flowd")
+
+_STAGES: tuple[tuple[float, Shutdown], ...] = ((0.7, "term"), (0.9, "hard"))
+"""Shares of the grace after which what still runs is told to end, and killed. The rest is for what
+must be written last."""
 
 
 class Operator:
@@ -62,6 +66,7 @@ class Operator:
 
     def __init__(self, settings: Settings) -> None:
         layout, clock = settings.layout, SystemClock()
+        self._clock = clock
         # Before anything is begun: who may call must be known.
         tokens = Tokens(settings.tokens, clock) if settings.tokens else None
         layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -87,7 +92,11 @@ class Operator:
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
         )
         local = ProcessRunner(
-            layout, self._logs, cgroups=settings.cgroups == "auto", users=settings.users
+            layout,
+            self._logs,
+            cgroups=settings.cgroups == "auto",
+            users=settings.users,
+            grace=settings.stop_grace,
         )
         self._runners: dict[str, Runner] = {"process": local}
         if settings.engine is not None:
@@ -240,12 +249,20 @@ class Operator:
     def run_until(self, signals: StopSignals) -> None:
         """Serve until a signal, then drain every flow; a second signal stops at once."""
         signals.wait()
-        log.info("draining every flow", hint="once more stops at once")
+        grace = self._settings.stop_grace
+        log.info("draining every flow", hint="once more stops at once", grace=grace)
+        begun = self._clock.monotonic()
+        due = [] if grace is None else [(begun + grace * share, how) for share, how in _STAGES]
         self._controller.shut_down("soft")
         while left := self._controller.left():
             if signals.wait(0.05):
                 log.warning("stopping at once", flows=len(left))
+                due.clear()
                 self._controller.shut_down("hard")
+            elif due and due[0][0] <= self._clock.monotonic():
+                how = due.pop(0)[1]
+                log.warning("the time to stop in runs out", flows=len(left), now=how)
+                self._controller.shut_down(how)
 
     def close(self) -> None:
         """End everything of the operator; what still runs goes on."""
@@ -332,6 +349,8 @@ class StopSignals:
         self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda caught, _frame: self._came.put(caught))
+        # PID 1 starts us with both blocked, so that none comes before it can be handled.
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the next one; False if ``timeout`` seconds pass first."""

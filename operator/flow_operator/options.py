@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flow_operator import __version__
-from flow_operator.model.units import Size
+from flow_operator.model.units import Duration, Size
 from flow_operator.settings import DANGERS, Address, Layout, Settings
 
 _LEVELS = ("debug", "info", "warning", "error")
@@ -119,6 +119,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="WHAT,...",
         help=f"what containers may have of the engine's machine: {', '.join(DANGERS)}",
     )
+    parser.add_argument(
+        "--stop-grace",
+        type=_seconds,
+        metavar="DURATION",
+        help="how long the end may take once flowd is told to end, as 10s: 70 %% of it to drain, "
+        "then every step is told to end, at 90 %% it is killed (default: as flows ask for)",
+    )
     parser.add_argument("--version", action="version", version=f"flowd {__version__}")
     return parser
 
@@ -141,6 +148,16 @@ def _dangers(text: str) -> frozenset[str]:
     if unknown := sorted(given - set(DANGERS)):
         raise argparse.ArgumentTypeError(f"must be of {', '.join(DANGERS)}, not {unknown[0]!r}")
     return given
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = Duration.parse(text).seconds
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not seconds:
+        raise argparse.ArgumentTypeError("must be longer than nothing")
+    return seconds
 
 
 def _count(text: str) -> int:
@@ -214,6 +231,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
         engine=options.engine,
         engine_allow=options.engine_allow,
         users=options.allow_users,
+        stop_grace=options.stop_grace,
         log_reserve=options.log_reserve,
         audit_size=options.audit_size,
         audit_files=options.audit_files,

@@ -45,7 +45,7 @@ from flow_operator.prober import ProbeKey, Prober, Target
 from flow_operator.runners.base import Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
 
-Shutdown = Literal["no", "soft", "hard"]
+Shutdown = Literal["no", "soft", "term", "hard"]
 
 _MAX_ROUNDS = 32
 """Plans in one look; more would mean that a plan undoes what the one before it did."""
@@ -202,6 +202,7 @@ class Reconciler:
             base=record.origin.base,
             blocked=tuple(self._blocked(record.flow)),
             hold=self.shutdown == "soft" and self._has_live_dependents(flow_id),
+            hurry=self.shutdown == "term",
         )
 
     def _blocked(self, flow: Flow) -> list[str]:

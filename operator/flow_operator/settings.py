@@ -206,6 +206,8 @@ class Settings:
         log_reserve: bytes of the disk that logs leave free; None chooses by its size.
         engine: the URL of a container engine's socket; None runs no containers.
         engine_allow: what containers may have of the engine's machine.
+        stop_grace: seconds from the signal to end to the moment at which everything has ended; None
+            leaves each flow the time that it asks for.
         cgroups: ``auto`` uses cgroup v2 where it can be written; ``off`` never.
     """
 
@@ -221,6 +223,7 @@ class Settings:
     engine_allow: frozenset[str] = frozenset()
     cgroups: Literal["auto", "off"] = "auto"
     users: frozenset[str] = frozenset()
+    stop_grace: float | None = None
     log_reserve: int | None = None
     audit_size: int = 10 * 2**20
     audit_files: int = 10

@@ -48,6 +48,16 @@ def test_a_drain_is_carried_on_by_the_operator_that_comes_next():
     assert signals(world.advance(20)) == [((0, 1, 2), "SIGTERM")]
 
 
+def test_an_operator_that_runs_out_of_time_hurries_every_drain():
+    """Every step is told to end though the flow has time left; the rest of the stop is as ever."""
+    world = _stopping(stop={"timeout": "10m"})
+    world.edit(hurry=True)
+    assert signals(world.look()) == [((0, 1, 2), "SIGTERM")]
+    assert "DrainTimedOut" in world.reasons()
+    assert world.look() == [], "once"
+    assert world.wake == world.clock.now + KILL_GRACE
+
+
 @pytest.mark.parametrize("waits", [False, True], ids=["running", "in backoff"])
 def test_a_stop_that_was_cut_off_is_finished_though_it_is_no_longer_wanted(waits):
     """The operator was killed after the first thing it did; then the flow was started again."""

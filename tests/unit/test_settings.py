@@ -266,3 +266,14 @@ def test_a_certificate_and_its_key_belong_together(tmp_path, capsys):
     assert settings.tls == (tmp_path / "c", tmp_path / "k")
     assert settings.address.tls
     assert read_settings([], {}).tls is None
+
+
+def test_the_time_to_end_in(capsys):
+    """A duration by option or environment; nothing at all is no time."""
+    assert read_settings([], {}).stop_grace is None
+    assert read_settings(["--stop-grace", "1m30s"], {"FLOWD_STOP_GRACE": "10s"}).stop_grace == 90
+    assert read_settings([], {"FLOWD_STOP_GRACE": "500ms"}).stop_grace == 0.5
+    for wrong in ("0s", "soon"):
+        with pytest.raises(SystemExit):
+            read_settings(["--stop-grace", wrong], {})
+    assert "longer than nothing" in capsys.readouterr().err

@@ -23,6 +23,7 @@ class Want(Struct, frozen=True):
         template: names what a running instance must have been started from.
         blocked: why it may not start yet; empty when it may.
         hold: whether a stop must wait, for flows that depend on this one.
+        hurry: whether what still drains is to be told to end: the operator runs out of time.
     """
 
     flow: Flow | None
@@ -35,6 +36,7 @@ class Want(Struct, frozen=True):
     base: str | None = None
     blocked: tuple[str, ...] = ()
     hold: bool = False
+    hurry: bool = False
 
     @property
     def paused(self) -> bool:

@@ -567,7 +567,7 @@ class _Planner:
             if not self.want.hard:
                 self._note("Forced", "still there after SIGTERM; killing it", warning=True)
             return replace(stopping, stage="kill", signalled=False)
-        if overdue:
+        if overdue or (self.want.hurry and stopping.stage == "drain"):
             self._note("DrainTimedOut", "not drained in time; ending every step", warning=True)
             deadline = self.now + KILL_GRACE
             return replace(stopping, stage="term", signalled=False, deadline=deadline)

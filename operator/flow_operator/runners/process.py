@@ -75,6 +75,7 @@ class ProcessRunner:
         logs: keeps what steps print.
         cgroups: whether to use them where they can be used.
         users: whom steps may run as; ``*`` for everybody.
+        grace: seconds that the operator has to end in, for a shim that is PID 1 and must see to it.
 
     Attributes:
         shims_replaced: how often another shim had to be started for one that was lost.
@@ -88,11 +89,12 @@ class ProcessRunner:
         *,
         cgroups: bool = True,
         users: frozenset[str] = frozenset(),
+        grace: float | None = None,
     ) -> None:
         self._layout = layout
         self._logs = logs
         self._users = Users(users)
-        self._hello = {"env": base_environment(), "cgroups": cgroups}
+        self._hello = {"env": base_environment(), "cgroups": cgroups, "grace": grace}
         self._home = str(layout.root)
         self._lock = threading.RLock()
         self._runs: dict[str, _Run] = {}

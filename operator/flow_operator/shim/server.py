@@ -10,7 +10,7 @@ import selectors
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ _IDLE_EXIT = 60.0
 _REAPED_WITHIN = 0.5
 """Seconds after which nobody seems to reap an adopted process that has ended."""
 
-_LOOK_AGAIN = 0.02
+LOOK_AGAIN = 0.02
+"""Seconds between looks at adopted processes that nobody has reaped yet."""
 
 
 class Shim:
@@ -89,7 +90,7 @@ class Shim:
                 key.data(key.fileobj, mask)
             self._look_at_unreaped()
             self._connections.keep_reserve()
-            self._end_when_idle()
+            self._look_at_clock()
         os.unlink(self._data / protocol.SOCKET_NAME)
         if self._groups is not None:
             self._groups.close()
@@ -101,7 +102,7 @@ class Shim:
 
     def _timeout(self) -> float | None:
         if self._unreaped:
-            return _LOOK_AGAIN
+            return LOOK_AGAIN
         return None if self._needed else _IDLE_EXIT
 
     def _catch_signals(self) -> int:
@@ -112,7 +113,7 @@ class Shim:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         return read
 
-    def _end_when_idle(self) -> None:
+    def _look_at_clock(self) -> None:
         now = time.monotonic()
         if self._needed:
             self._idle_since = now
@@ -126,10 +127,14 @@ class Shim:
 
     def _woken(self, wakeup: int, _: int) -> None:
         with contextlib.suppress(BlockingIOError):
-            if signal.SIGUSR1 in os.read(wakeup, 4096):
-                # Somebody has removed the socket, and an operator asks for another.
-                self._connections.listen_again(listen(self._data))
+            for number in set(os.read(wakeup, 4096)):
+                self._signalled(number)
         self._reap()
+
+    def _signalled(self, number: int) -> None:
+        if number == signal.SIGUSR1:
+            # Somebody has removed the socket, and an operator asks for another.
+            self._connections.listen_again(listen(self._data))
 
     def _reap(self) -> None:
         while True:
@@ -376,22 +381,33 @@ def main(directory: str, handed: str | None = None, *options: str) -> None:
     if handed is not None:
         _take_over(data, int(handed), trial="--trial" in options)
         return
+    claimed = claim(data)
+    if claimed is None or os.fork() > 0:
+        return
+    # Whoever ends a terminal or a service means the operator, which drains and tells us.
+    settle(claimed[0], ignored=("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"))
+    Shim(data, *claimed).serve()
+
+
+def claim(data: Path) -> tuple[int, socket.socket] | None:
+    """The lock and the listener of a data directory; None where another shim serves it."""
     lock = os.open(data / protocol.LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return
-    listener = listen(data)
-    if os.fork() > 0:
-        return
+        os.close(lock)
+        return None
+    return lock, listen(data)
+
+
+def settle(lock: int, ignored: Sequence[str]) -> None:
+    """Become the process that holds a lock: named in it, in nobody's way, parent of orphans."""
     os.ftruncate(lock, 0)
     os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     os.chdir("/")
-    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"):
-        # Whoever ends a terminal or a service means the operator, which drains and tells us.
+    for name in ignored:
         signal.signal(signal.Signals[name], signal.SIG_IGN)
     _become_subreaper()
-    Shim(data, lock, listener).serve()
 
 
 def _take_over(data: Path, descriptor: int, *, trial: bool) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 _HOME = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-_DEFAULT_SIGNALS = sorted(
+DEFAULT_SIGNALS = sorted(
     signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, 35))
 )
 """All that can be set; 32 to 34 belong to the C library."""
@@ -81,11 +81,11 @@ def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int])
     """
     name = program = spec["argv"][0]
     try:
-        with _inside(spec["cwd"]):
+        with inside(spec["cwd"]):
             program = _find(name, env)
             if spec.get("user") or spec.get("rlimits"):
                 return _fork(program, spec, env, stdio)
-            with _soft_limit(spec["nofile"]), _umask(spec.get("umask")):
+            with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
                 return _spawn(program, spec["argv"], env, stdio)
     except OSError as error:
         where = f": {error.filename}" if error.filename not in (None, name, program) else ""
@@ -105,7 +105,7 @@ def _spawn(program: str, argv: list[str], env: Mapping[str, str], stdio: Sequenc
         file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(stdio)],
         setsid=True,
         setsigmask=(),
-        setsigdef=_DEFAULT_SIGNALS,
+        setsigdef=DEFAULT_SIGNALS,
     )
 
 
@@ -122,7 +122,7 @@ def _fork(
             number = getattr(resource, f"RLIMIT_{name}")
             hard = value if name in spec.get("rlimits", {}) else resource.getrlimit(number)[1]
             resource.setrlimit(number, (value, hard))
-        for number in _DEFAULT_SIGNALS:
+        for number in DEFAULT_SIGNALS:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
@@ -152,7 +152,8 @@ def _fork(
 
 
 @contextlib.contextmanager
-def _inside(directory: str) -> Iterator[None]:
+def inside(directory: str) -> Iterator[None]:
+    """Be in a directory, so that what is spawned begins there."""
     os.chdir(directory)
     try:
         yield
@@ -161,7 +162,8 @@ def _inside(directory: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _soft_limit(limit: int) -> Iterator[None]:
+def soft_limit(limit: int) -> Iterator[None]:
+    """Have a soft limit of descriptors that what is spawned inherits."""
     own, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, hard), hard))
     try:
