@@ -13,10 +13,10 @@ import msgspec
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, clipped
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
 from flow_operator.manifest.yaml_text import MAX_DEPTH, MAX_NODES, parse_yaml
+from flow_operator.model.container import Container
 from flow_operator.model.flow import (
     API_VERSION,
     RESERVED_KEY,
-    Container,
     Flow,
     Probe,
     Step,

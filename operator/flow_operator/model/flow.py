@@ -10,9 +10,10 @@ import hashlib
 from typing import Annotated, Any, Literal
 
 import msgspec
-from msgspec import Meta, Struct, field
+from msgspec import Meta, field
 
-from flow_operator.model.names import NAME_PATTERN
+from flow_operator.model.container import Container, Image
+from flow_operator.model.part import Argument, Name, Part, Port, Text
 from flow_operator.model.units import Cpu, Duration, Size, duration, size
 from flow_operator.structs import prepared
 
@@ -22,23 +23,11 @@ RESERVED_KEY = "x-operator"
 """The key under which the store keeps its own bookkeeping in a document. As an extension key it
 leaves the rest a manifest that may be copied as it is."""
 
-Name = Annotated[
-    str,
-    Meta(pattern=NAME_PATTERN, description="Lower-case letters, digits and '-'; 52 at most."),
-]
-TEXT = "Text without NUL."
-Text = Annotated[str, Meta(pattern=r"^[^\u0000]*$", description=TEXT)]
-Argument = Annotated[str, Meta(pattern=r"^[^\u0000]*$")]
-Port = Annotated[int, Meta(ge=1, le=65535)]
 Count = Annotated[int, Meta(ge=1, le=10_000)]
 ExitCode = Annotated[int, Meta(ge=0, le=255)]
 Signal = Literal["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2", "SIGKILL"]
 State = Literal["running", "paused", "stopped"]
 ProbeKind = Literal["startup", "readiness", "liveness"]
-
-
-class Part(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True, rename="camel"):
-    """Base of every part of a document: immutable, and an unknown key is an error."""
 
 
 class Metadata(Part, frozen=True):
@@ -51,8 +40,8 @@ class Metadata(Part, frozen=True):
     """
 
     name: Name
-    labels: dict[str, str] = {}
-    annotations: dict[str, Any] = {}
+    labels: dict[str, str] = field(default_factory=dict)
+    annotations: dict[str, Any] = field(default_factory=dict)
 
 
 class FileReference(Part, frozen=True):
@@ -221,74 +210,6 @@ class Resources(Part, frozen=True):
     rlimits: Rlimits = Rlimits()
 
 
-_IMAGE = Annotated[
-    str,
-    Meta(
-        pattern=r"^[A-Za-z0-9][-A-Za-z0-9._:/@]*$(?!\n)",
-        max_length=512,
-        description="As [REGISTRY/]NAME[:TAG] or NAME@DIGEST.",
-    ),
-]
-_ABSOLUTE = Annotated[str, Meta(pattern=r"^/[^\u0000\n:]*$(?!\n)", description="A whole path.")]
-
-
-class VolumeMount(Part, frozen=True):
-    """A directory in every container of the flow: exactly one of ``name`` and ``hostPath``.
-
-    Attributes:
-        mount_path: where the containers see it.
-        name: of a volume of the engine, which is made when it is not there, and kept.
-        host_path: a directory of the engine's machine; only where flowd allows host-mounts.
-        read_only: whether nobody may write there.
-    """
-
-    mount_path: _ABSOLUTE
-    name: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]+$(?!\n)")] | None = None
-    host_path: _ABSOLUTE | None = None
-    read_only: bool = False
-
-
-class PublishedPort(Part, frozen=True):
-    """A port of a step's container that can be reached on the engine's machine.
-
-    Attributes:
-        container_port: on which the step listens.
-        host_port: where it is reached; the same if left out.
-        host_ip: at which address; this machine only if left out.
-        step: whose port it is; the first step's if left out.
-        protocol: of the port.
-    """
-
-    container_port: Port
-    host_port: Port | None = None
-    host_ip: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+$(?!\n)")] = "127.0.0.1"
-    step: Name | None = None
-    protocol: Literal["tcp", "udp"] = "tcp"
-
-
-class Container(Part, frozen=True):
-    """What the containers of a flow are made of, with ``runner: container``.
-
-    Attributes:
-        image: of each step that names none itself.
-        pull_policy: whether the image is fetched from its registry when it is not there, before
-            each start, or never.
-        network: one of the engine's, or `none`; `host` only where flowd allows host-network.
-        volumes: what is mounted into each container.
-        ports: what can be reached from outside.
-        privileged: whether the containers are kept from nothing; only where flowd allows it.
-        read_only: whether the containers' own file system cannot be written.
-    """
-
-    image: _IMAGE | None = None
-    pull_policy: Literal["IfNotPresent", "Always", "Never"] = "IfNotPresent"
-    network: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$(?!\n)")] | None = None
-    volumes: tuple[VolumeMount, ...] = ()
-    ports: tuple[PublishedPort, ...] = ()
-    privileged: bool = False
-    read_only: bool = False
-
-
 class Step(Part, frozen=True):
     """One long-running command of the pipe: exactly one of ``command`` and ``script``.
 
@@ -332,7 +253,7 @@ class Step(Part, frozen=True):
     ) = None
     umask: Annotated[str, Meta(pattern=r"^0?[0-7]{3}$(?!\n)")] | None = None
     resources: Resources = Resources()
-    image: _IMAGE | None = None
+    image: Image | None = None
     startup_probe: Probe | None = None
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from flow_operator.model import flow
+from flow_operator.model import flow, part
 from flow_operator.model.described import descriptions, plain, summary
 from flow_operator.model.units import (
     CPU_PATTERN,
@@ -118,7 +118,7 @@ def _complete(struct: type[msgspec.Struct], definition: dict[str, Any]) -> None:
         if field.default_factory not in (msgspec.NODEFAULT, dict, list):
             default = msgspec.to_builtins(field.default_factory(), enc_hook=flow.encode_unit)
             schema["default"] = default
-    if issubclass(struct, flow.Part):
+    if issubclass(struct, part.Part):
         definition["patternProperties"] = {"^x-": {}}
     elif not struct.__struct_config__.omit_defaults and not _is_read(struct):
         definition["required"] = [f.encode_name for f in msgspec.structs.fields(struct)]
@@ -131,7 +131,7 @@ def _describe(schema: dict[str, Any], told: str) -> None:
     """
     values = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
     written = values[0].get("description", "")
-    schema["description"] = f"{told} {written}" if written not in ("", flow.TEXT) else told
+    schema["description"] = f"{told} {written}" if written not in ("", part.TEXT) else told
     if "pattern" in schema and written:
         schema["$comment"] = written
 
@@ -144,6 +144,7 @@ def _is_read(struct: type[msgspec.Struct]) -> bool:
 _EXACTLY_ONE = {
     "Step": ("command", "script"),
     "EnvVar": ("value", "valueFrom"),
+    "VolumeMount": ("name", "hostPath"),
     "Probe": ("exec", "httpGet", "tcpSocket", "logLine"),
 }
 

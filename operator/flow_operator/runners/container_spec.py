@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import Struct
 
 from flow_operator.errors import TerminalError
-from flow_operator.model.flow import Container, Step, template_hash
+from flow_operator.model.container import Container
+from flow_operator.model.flow import Step, template_hash
 from flow_operator.runners.base import Launch
 from flow_operator.runners.container_logs import LOG_OPTIONS
 from flow_operator.runners.environment import step_environment
