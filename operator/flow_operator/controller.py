@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterable, Mapping
 
@@ -10,7 +11,7 @@ import structlog
 from flow_operator.backoff import requeue_delay
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
-from flow_operator.errors import FlowError, RetryableError, StorageError, WaitingError
+from flow_operator.errors import AwayError, FlowError, RetryableError, StorageError, WaitingError
 from flow_operator.meter import Looked, Meter
 from flow_operator.reconciler import Reconciler, Shutdown
 from flow_operator.runners.base import Runner
@@ -97,12 +98,12 @@ class Controller:
         return ids
 
     def adopted(self) -> int:
-        """How many instances the runners have now."""
-        return sum(
-            len(runner.observe(flow_id))
-            for runner in self._runners.values()
-            for flow_id in runner.flow_ids()
-        )
+        """How many instances the runners have now; of one that is away nobody knows."""
+        count = 0
+        for runner in self._runners.values():
+            with contextlib.suppress(AwayError):
+                count += sum(len(runner.observe(flow_id)) for flow_id in runner.flow_ids())
+        return count
 
     def _changed(self, flow_ids: Iterable[str]) -> None:
         changed = list(flow_ids)

@@ -29,7 +29,7 @@ def engine_url() -> str:
     return url
 
 
-def _busybox() -> bytes:
+def file_system() -> bytes:
     """A static busybox as a file system."""
     path = shutil.which("busybox")
     if path is None or b"not a dynamic" not in _ldd(path):
@@ -59,7 +59,7 @@ def box_image(url: str, *, without_shell: bool = False) -> Iterator[str]:
     api = docker.APIClient(base_url=url, version="auto", timeout=60)
     name = f"flow-test-box-{uuid.uuid4().hex[:12]}"
     try:
-        body = _busybox()
+        body = file_system()
         changes = "CMD []"
         api.import_image_from_data(body, repository=name, changes=changes)
         del without_shell

@@ -261,6 +261,8 @@ def _why_failed(memory: FlowMemory) -> str:
 def _last_words(ended: Exit) -> str:
     if ended.detail:
         return ended.detail
+    if ended.reason == "OOMKilled":
+        return "was killed for want of memory: give it more in resources.limits.memory"
     if ended.signal is not None:
         return f"was ended by {signal_name(ended.signal)}"
     return f"exited with code {ended.code}"
