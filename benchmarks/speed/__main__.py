@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from pathlib import Path
 
@@ -63,8 +64,15 @@ def _plan(given: argparse.Namespace) -> Plan:
     )
 
 
+def _end(number: int, _frame: object) -> None:
+    """End in order: every contender that runs is ended on the way out."""
+    sys.exit(f"ended by {signal.Signals(number).name}; nothing is written")
+
+
 def main() -> None:
     """Entry point."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _end)
     given = _parser().parse_args()
     kept = given.docs / "performance/results.json"
     kept.parent.mkdir(parents=True, exist_ok=True)

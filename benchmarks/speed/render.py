@@ -253,4 +253,6 @@ def _picture(plots: Sequence[str], name: str, title: str) -> str:
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
+    if len(lines) == 2:  # noqa: PLR2004 - none but the head
+        return "Nothing was measured.\n"
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -40,6 +40,8 @@ FAULTS = (
 """What one contender may fail with while the others are measured on."""
 
 Maker = Callable[[Path, Work], Contender]
+Job = tuple[str, Callable[[], None]]
+"""A title for whoever watches, and what measures."""
 
 
 class Run:
@@ -107,25 +109,30 @@ class Run:
     def _tell(self, text: str) -> None:
         print(f"{time.monotonic() - self._begun:6.0f} s  {text}", file=sys.stderr, flush=True)
 
-    def _jobs(self) -> Iterator[tuple[str, Callable[[], None]]]:
+    def _jobs(self) -> Iterator[Job]:
         """Whole rounds, so that time that is up costs rounds and not measures."""
         plan = self._plan
         for number in range(plan.rounds):
-            for flows in plan.sizes:
-                for name in (FLOOR, PYTHON_FLOOR, OURS, *plan.peers):
-                    if name not in self._missing and self._fits(name, flows, number):
-                        title = f"{name} with {flows} flows, round {number + 1}"
-                        yield title, partial(self._session, name, flows, number)
-            own = Own(self._programs, self._samples.append, number)
-            yield f"commands to {plan.main} flows", partial(own.commands, plan.main)
-            yield (
-                f"a pipeline of three steps, round {number + 1}",
-                partial(own.pipeline, plan.pipeline),
-            )
-            yield f"drains, round {number + 1}", partial(own.drain, list(plan.drains))
-            if number < 2:  # noqa: PLR2004 - it takes long, and says the same
-                yield f"{FLOOR} with {plan.folder} flows", partial(self._floor_of_folder, number)
-                yield f"a folder of {plan.folder} manifests", partial(own.folder, plan.folder)
+            yield from self._contenders(plan.main, number)
+            yield from self._own_jobs(number)
+            for flows in plan.sizes[1:]:
+                yield from self._contenders(flows, number)
+
+    def _contenders(self, flows: int, number: int) -> Iterator[Job]:
+        for name in (FLOOR, PYTHON_FLOOR, OURS, *self._plan.peers):
+            if name not in self._missing and self._fits(name, flows, number):
+                title = f"{name} with {flows} flows, round {number + 1}"
+                yield title, partial(self._session, name, flows, number)
+
+    def _own_jobs(self, number: int) -> Iterator[Job]:
+        plan, suffix = self._plan, f", round {number + 1}"
+        own = Own(self._programs, self._samples.append, number)
+        yield f"commands to {plan.main} flows{suffix}", partial(own.commands, plan.main)
+        yield f"a pipeline of three steps{suffix}", partial(own.pipeline, plan.pipeline)
+        yield f"drains{suffix}", partial(own.drain, list(plan.drains))
+        if number < 2:  # noqa: PLR2004 - it takes long, and says the same
+            yield f"{FLOOR} with {plan.folder} flows", partial(self._floor_of_folder, number)
+            yield f"a folder of {plan.folder} manifests", partial(own.folder, plan.folder)
 
     def _fits(self, name: str, flows: int, number: int) -> bool:
         """Whether a contender can have so many flows in the time that there is."""

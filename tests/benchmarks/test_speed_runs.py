@@ -15,10 +15,10 @@ import pytest
 from speed.compiled import compile_programs, compiler
 from speed.figures import Figures, Result
 from speed.measures import FLOOR, MEASURES, OURS, OWN, PARSE, PYTHON_FLOOR, SHELL
-from speed.processes import Watched, pss, usage
+from speed.processes import Watched, children_of, pss, usage
 from speed.register import Register
 from speed.session import end_workers
-from support import ROOT, eventually, require
+from support import ROOT, alive, eventually, require
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -132,3 +132,33 @@ def test_a_quick_run_measures_everything(root: Path) -> None:
         for name in names:
             assert figures.sizes(who, name), f"{name} of {who} was not measured"
     assert "# Performance" in (root / "performance.md").read_text()
+
+
+def test_a_run_that_is_ended_leaves_nothing_behind(root: Path) -> None:
+    """Whoever has seen enough ends it; what it has started ends with it."""
+    environment = {**os.environ, "PYTHONPATH": "benchmarks", "XDG_CACHE_HOME": str(root)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "speed", "--quick", "--docs", str(root)],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        worker, register = eventually(lambda: _worker_of(run.pid))
+        run.terminate()
+        told = run.communicate(timeout=60)[1]
+    assert run.returncode == 1
+    assert "ended by SIGTERM" in told
+    assert not alive(worker)
+    assert not register.exists()
+    assert not (root / "performance.md").exists()
+
+
+def _worker_of(pid: int) -> tuple[int, Path]:
+    """One that the floor in C, the first contender, has started and that runs; its register."""
+    for child in children_of(pid):
+        for worker in children_of(child):
+            words = Path(f"/proc/{worker}/cmdline").read_text().split("\0")
+            if words[0].endswith("/worker"):
+                return worker, Path(words[1])
+    raise LookupError("no worker runs yet")

@@ -25,7 +25,6 @@ nodaemon=true
 logfile={root}/supervisord.log
 pidfile={root}/pid
 loglevel=error
-minfds=20000
 [include]
 files={root}/programs/*.conf
 """
