@@ -1,40 +1,52 @@
 # docker build -t flow-operator .
-# docker run -p 127.0.0.1:8710:8710 -v flowd:/data -v "$PWD/manifests/quickstart:/manifests:ro" \
-#     --stop-timeout 60 flow-operator
-#
-# The stop timeout must be longer than what the flows need to drain; after it everything is killed.
+# docs/deploy.md tells how it is run; manifests/compose.yaml does.
 
-FROM python:3.12-slim AS build
+FROM python:3.13-slim AS build
 WORKDIR /src
+COPY requirements.lock requirements-build.lock ./
+# First what changes seldom. Nothing is installed that is not in a lock, by its hash.
+RUN python -m venv --without-pip /opt/flow-operator \
+    && python -m pip install --no-cache-dir --require-hashes --target /build \
+        --requirement requirements-build.lock \
+    && python -m pip --python /opt/flow-operator/bin/python install --no-cache-dir --no-deps \
+        --only-binary :all: --require-hashes --requirement requirements.lock
 COPY setup.py pyproject.toml README.md LICENSE ./
 COPY operator operator
-RUN pip wheel --no-cache-dir --wheel-dir /wheels . \
-    && python -m venv --without-pip /opt/flow-operator \
-    && pip --python /opt/flow-operator/bin/python install --no-cache-dir --no-index \
-        --find-links /wheels flow-operator
+RUN PYTHONPATH=/build python -m pip wheel --no-cache-dir --no-deps --no-build-isolation \
+        --wheel-dir /wheels . \
+    && python -m pip --python /opt/flow-operator/bin/python install --no-cache-dir --no-deps \
+        --no-index /wheels/*.whl \
+    && /opt/flow-operator/bin/python -m compileall -q /opt/flow-operator/lib
 
-FROM python:3.12-slim
+FROM python:3.13-slim
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ARG CREATED=unknown
+LABEL org.opencontainers.image.title="flow-operator" \
+    org.opencontainers.image.description="Runs data flows declaratively: drains, supervises, adopts, tells what it sees." \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.version="$VERSION" \
+    org.opencontainers.image.revision="$REVISION" \
+    org.opencontainers.image.created="$CREATED"
+# Nobody installs anything in here. Steps find this Python too, with its standard library only.
+RUN python -m pip uninstall --yes --quiet --root-user-action ignore pip \
+    && rm -rf /usr/local/lib/python3*/ensurepip /usr/local/bin/pip*
 COPY --from=build /opt/flow-operator /opt/flow-operator
-# First on the PATH, so that steps find this python3 too.
-ENV PATH=/opt/flow-operator/bin:$PATH
-# Manifests are refused unless they belong to root or to the operator's own user. 1000 is who they
-# belong to on most machines with one user; elsewhere give --user, and a /data of that user's.
-# A named volume takes over the owner of the directory that it is mounted on.
-RUN useradd --uid 1000 --no-create-home --home-dir /data --shell /usr/sbin/nologin flowd \
-    && install --directory --owner flowd --group flowd --mode 0750 /data \
+# A named volume takes over the owner and the mode of the directory that it is mounted on. Group 0 is
+# that of whoever has no name in here, so that --user with any number works, too.
+RUN install --directory --owner 65532 --group 0 --mode 0770 /data \
     && install --directory --mode 0755 /manifests
-USER flowd
+# Set here, and not as options, for who asks in a container (flowctl, the health check) too. A stop takes
+# as long as docker stop waits; with a longer --stop-timeout say so by FLOWD_STOP_GRACE.
+ENV PATH=/opt/flow-operator/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    FLOWD_DATA=/data \
+    FLOWD_MANIFESTS=/manifests \
+    FLOWD_LISTEN=0.0.0.0:8710 \
+    FLOWD_STOP_GRACE=10s
+USER 65532
 WORKDIR /data
 VOLUME /data
 EXPOSE 8710
-
-# One request to the port that the operator listens on.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD \
-    ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8710/livez', timeout=2)"]
-
-# --insecure: within the container the port must be open to all addresses, or it could not be
-# published. Who reaches it is decided where it is published: give -p a loopback address, as above.
-# Whoever reaches it can run commands in this container, unless a secret is mounted that names who
-# may: -e FLOWD_TOKENS=/run/secrets/tokens.yaml (see docs/security.md).
-ENTRYPOINT ["flowd", "--data", "/data", "--manifests", "/manifests", \
-    "--listen", "0.0.0.0:8710", "--insecure"]
+HEALTHCHECK --interval=10s --timeout=3s --start-period=20s CMD ["flowd-health"]
+ENTRYPOINT ["flowd-init"]

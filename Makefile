@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # An environment whose Python was removed or replaced is made anew, and filled anew.
 $(shell test -x $(BIN)/python || rm -f $(VENV)/*.stamp)
 
-.PHONY: help run test bench lint format schema client manual clean
+.PHONY: help run test bench lint format schema client manual lock clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,6 +57,13 @@ client: $(VENV)/run.stamp ## writes the synchronous client from the asynchronous
 manual: $(VENV)/run.stamp ## writes docs/cli.md from the commands of flowctl
 	$(BIN)/python -m flow_operator.flowctl.manual docs/tasks.yaml > docs/cli.md.tmp
 	@mv docs/cli.md.tmp docs/cli.md
+
+# For every Python and machine at once; uv tells the hashes of all files that an index has.
+LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \
+    --no-annotate --custom-compile-command 'make lock'
+lock: $(VENV)/dev.stamp ## pins what the image installs, by hash
+	$(LOCK) --extra container --output-file requirements.lock setup.py
+	echo setuptools | $(LOCK) --output-file requirements-build.lock -
 
 clean: ## removes .venv and caches, never the data
 	rm -rf $(VENV) build dist operator/*.egg-info

@@ -68,6 +68,7 @@ setup(
             "types-docker>=7.1",
             "types-PyYAML>=6.0.12",
             "types-jsonschema>=4.21",
+            "uv>=0.5,<1",
         ],
     },
     entry_points={

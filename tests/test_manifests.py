@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import yaml
 
 from flow_operator.manifest import SourceText, load_manifests
 from support import ROOT
 
-FILES = sorted((ROOT / "manifests").rglob("*.yaml"))
+COMPOSE = ROOT / "manifests" / "compose.yaml"
+FILES = sorted(set((ROOT / "manifests").rglob("*.yaml")) - {COMPOSE})
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -23,3 +25,14 @@ def test_the_readmes_flow_loads() -> None:
         assert blocks
         for block in blocks:
             assert load_manifests(SourceText(block.split("```")[0], name))
+
+
+def test_the_compose_file_asks_who_calls_and_gives_flows_their_time() -> None:
+    """It fits the image: its volume, its folder, its user's group; and no flag opens it to all."""
+    text = COMPOSE.read_text()
+    service = yaml.safe_load(text)["services"]["flowd"]
+    assert service["stop_grace_period"] == service["environment"]["FLOWD_STOP_GRACE"]
+    assert service["environment"]["FLOWD_TOKENS"] == f"/run/secrets/{service['secrets'][0]}"
+    assert {mount.split(":")[1] for mount in service["volumes"]} == {"/data", "/manifests"}
+    assert service["read_only"] and service["user"].endswith(":0")
+    assert "insecure" not in text.lower() + (ROOT / "Dockerfile").read_text().lower()
