@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from flow_operator.errors import InvalidError
 from flow_operator.manifest import SourceText, dump_yaml, parse_yaml
+from flow_operator.manifest.plain_yaml import plain_yaml
 from flow_operator.manifest.yaml_text import MAX_ALIASES, MAX_DEPTH, MAX_NODES
 
 
@@ -282,3 +285,54 @@ def test_written_yaml_is_readable():
     document = {"z": shared, "a": shared, "script": "one\ntwo\n", "text": "ü"}
     assert dump_yaml([document]) == ("z:\n  b: 1\na:\n  b: 1\nscript: |\n  one\n  two\ntext: ü\n")
     assert dump_yaml([{}, {}], explicit_start=True) == "--- {}\n--- {}\n"
+
+
+# --- written without PyYAML, as PyYAML writes it ---------------------------------------------
+
+_WORDS = [
+    *("a", "-c", "--x=1", "a=b", "x@y", "a%b", "a,b", "/bin/sleep", "sha256:abc", "a-", "k" * 100),
+    *("10000", "-1", "1:30", "1e3", "0x1f", "0o7", ".5", "1_000", ".inf", "2026-11-26", "0b1"),
+    *("2026-11-26T01:02:03.456Z", "190:20:30", "y", "no", "on", "null", "~", "-", "+", "=", "<<"),
+    *("...", "---x", "x:", "a b", "a: b", "a #b", "", "{", "é", "two\nlines", "k" * 200, "- a"),
+]
+_plain_data = st.recursive(
+    st.sampled_from([*_WORDS, None, True, False, 0, -3, 1.5]) | st.text(max_size=4),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_WORDS), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+def _as_pyyaml_writes(document) -> str:
+    return dump_yaml([document], explicit_start=True).removeprefix("---\n")
+
+
+@settings(max_examples=400, deadline=None)
+@given(_plain_data)
+def test_plain_documents_are_written_as_all_others(document):
+    """Whoever writes a document, it is the same text: a file must not change with its writer."""
+    data = {"k": document}
+    assert dump_yaml([data]) == _as_pyyaml_writes(data)
+
+
+@pytest.mark.parametrize("word", _WORDS)
+def test_words_are_quoted_where_they_would_be_no_text(word):
+    """As a value, a key, in a list, and in a mapping in a list."""
+    for data in ({"k": word}, {word: "v"}, {"k": [word]}, {"k": [{word: word}, {"a": {}}]}):
+        assert dump_yaml([data]) == _as_pyyaml_writes(data)
+        assert _read(dump_yaml([data])) == data
+
+
+def test_deep_documents_are_written_too():
+    """However little room is left in a line."""
+    data: object = "word"
+    for level in range(20):
+        data = {"k": data} if level % 2 else {"k": [{"a": data}]}
+    assert dump_yaml([data]) == _as_pyyaml_writes(data)
+
+
+def test_most_manifests_are_plain():
+    """Else it would be of no use."""
+    text = "metadata:\n  name: orders\nspec:\n  steps:\n  - name: read\n    command:\n    - cat\n"
+    assert plain_yaml(_read(text), lambda _word: False) == text

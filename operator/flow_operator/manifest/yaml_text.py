@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import Any
 
 import yaml
 
 from flow_operator.errors import Fault, InvalidError
 from flow_operator.manifest.document import Document, Places, SourceText, escape
+from flow_operator.manifest.plain_yaml import plain_yaml
 
 MAX_DEPTH = 32
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels: make it flatter"
@@ -359,10 +361,22 @@ def _block_safe(text: str) -> bool:
 _Dumper.add_representer(str, _represent_str)
 
 
+@lru_cache(maxsize=2048)
+def _is_no_text(word: str) -> bool:
+    """Whether a word that is not quoted is read as something else."""
+    known = _Dumper.yaml_implicit_resolvers
+    return any(pattern.match(word) for _, pattern in known.get(word[0], ()))
+
+
 def dump_yaml(documents: Iterable[Any], *, explicit_start: bool = False) -> str:
     """Write plain data as YAML, keys in their given order."""
+    listed = list(documents)
+    if len(listed) == 1 and not explicit_start:
+        plain = plain_yaml(listed[0], _is_no_text)
+        if plain is not None:
+            return plain
     text: str = yaml.dump_all(
-        documents,
+        listed,
         Dumper=_Dumper,
         sort_keys=False,
         allow_unicode=True,

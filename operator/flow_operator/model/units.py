@@ -79,12 +79,14 @@ def duration(text: str) -> Any:
 
     A factory, since msgspec cannot write a value of ours into the schema as a default.
     """
-    return msgspec.field(default_factory=lambda: Duration.parse(text))
+    value = Duration.parse(text)
+    return msgspec.field(default_factory=lambda: value)
 
 
 def size(text: str) -> Any:
     """A Struct field whose default is the size ``text``."""
-    return msgspec.field(default_factory=lambda: Size.parse(text))
+    value = Size.parse(text)
+    return msgspec.field(default_factory=lambda: value)
 
 
 SIZE_PATTERN = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|k|M|G|T)?$(?!\n)"
