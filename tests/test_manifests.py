@@ -34,5 +34,6 @@ def test_the_compose_file_asks_who_calls_and_gives_flows_their_time() -> None:
     assert service["stop_grace_period"] == service["environment"]["FLOWD_STOP_GRACE"]
     assert service["environment"]["FLOWD_TOKENS"] == f"/run/secrets/{service['secrets'][0]}"
     assert {mount.split(":")[1] for mount in service["volumes"]} == {"/data", "/manifests"}
-    assert service["read_only"] and service["user"].endswith(":0")
+    assert service["read_only"]
+    assert service["user"].endswith(":0")
     assert "insecure" not in text.lower() + (ROOT / "Dockerfile").read_text().lower()
