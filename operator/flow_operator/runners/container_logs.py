@@ -159,7 +159,9 @@ class ContainerLogs:
     def _begin(self, key: LogKey, container: str) -> None:
         """Where nothing is before an attempt in its log, its place is known at once."""
         with contextlib.suppress(OSError):  # The thread will meet it again, and tell.
-            self._cursor(self._logs.opened(key.flow_id, key.replica, key.step), key, container)
+            target = self._logs.opened(key.flow_id, key.replica, key.step)
+            if _unfinished(target, key) is None:
+                self._cursor(target, key, container)
 
     def _cursor(self, target: Stream, key: LogKey, container: str) -> Cursor | None:
         """How far an attempt was copied; None if a later one was begun, so that it was whole.
@@ -258,6 +260,11 @@ class ContainerLogs:
             OSError: the engine or the disk failed.
         """
         target = self._logs.opened(key.flow_id, key.replica, key.step)
+        earlier = _unfinished(target, key)
+        if earlier is not None:
+            with self._lock:
+                step.put_first(key._replace(attempt=earlier.attempt), earlier.container)
+            return True, False
         cursor = self._cursor(target, key, container)
         if cursor is None or cursor.whole:
             return False, True
@@ -328,6 +335,9 @@ class _Step:
     def add(self, key: LogKey, container: str) -> None:
         if (key, container) not in self.jobs:
             self.jobs.append((key, container))
+
+    def put_first(self, key: LogKey, container: str) -> None:
+        self.jobs = [(key, container), *(job for job in self.jobs if job[1] != container)]
 
     def wants(self, container: str) -> bool:
         return any(known == container for _, known in self.jobs)
@@ -418,6 +428,17 @@ def _load(target: Stream) -> Cursor | None:
     with contextlib.suppress(FileNotFoundError, msgspec.DecodeError):
         return msgspec.json.decode(_path(target).read_bytes(), type=Cursor)
     return None
+
+
+def _unfinished(target: Stream, key: LogKey) -> Cursor | None:
+    """An earlier attempt of the same run that is to be copied to its end first.
+
+    Whoever comes after a killed operator may hear of the later one first.
+    """
+    cursor = _load(target)
+    if cursor is None or cursor.whole or cursor.run != key.run or cursor.attempt >= key.attempt:
+        return None
+    return cursor
 
 
 def _save(target: Stream, cursor: Cursor) -> None:
