@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from flow_operator.clock import SystemClock
-from flow_operator.errors import RetryableError, TerminalError
+from flow_operator.errors import AwayError, RetryableError, TerminalError
 from flow_operator.logs import Keeper
-from flow_operator.runners.base import PipeView
+from flow_operator.runners.base import Handle, PipeView, StepView
+from flow_operator.runners.container import ContainerRunner
+from flow_operator.runners.engine import Engine
 from flow_operator.runners.held_pipes import MOUNT, HeldPipes, on_pipes
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.shim_link import ShimLink, shim_command
@@ -357,7 +359,7 @@ def _forgotten(link: ShimLink, run: str) -> bool:
 
 IDLE = (
     "import sys; sys.path.insert(0, sys.argv[1]); import flow_operator.shim.server as server; "
-    "server._IDLE_EXIT = 0.1; server.main(sys.argv[2])"
+    "server._IDLE_EXIT = 1.0; server.main(sys.argv[2])"
 )
 
 
@@ -368,7 +370,7 @@ def test_a_shim_without_a_run_stays_while_it_holds_a_pipe(root: Path) -> None:
     shim = int((root / "shim.lock").read_text())
     with _linked(root) as call:
         call("hold", run="r1", count=2, ended=[], starting=[])
-    always_for(0.6, lambda: _assert(alive(shim)))
+    always_for(2, lambda: _assert(alive(shim)))
     with _linked(root) as call:
         call("release", run="r1")
     eventually(lambda: _assert(not alive(shim)))
@@ -518,3 +520,24 @@ def test_containers_are_joined_whoever_they_run_as(world: World, root: Path) -> 
             "rm", f"{MOUNT}/0.fifo", binds=(f"{directory}:{MOUNT}:ro",), user="0:0"
         )
         assert "Read-only file system" in real.wait(replacing)[1]
+
+
+class AwayEngine(Engine):
+    @property
+    def _api(self) -> None:
+        raise AwayError("away")
+
+
+def test_what_may_run_keeps_its_pipes_while_the_engine_is_away(world: World) -> None:
+    """A run that was intended: nobody can ask whether its containers are there."""
+    world.held.hold("r1", 2)
+    world.held.hold("r2", 2)
+    away = AwayEngine("unix:///missing.sock")
+    runner = ContainerRunner(away, world.layout, world.logs, world.operator().held, SystemClock())
+    runner.start(lambda _flow_id: None)
+    try:
+        runner.recover([Handle("r1", "demo", 0, ("s0", "s1"), (StepView(), StepView()))])
+        assert [path.name for path in world.layout.pipes.iterdir()] == ["r1"]
+        assert len(_ends(world)) == 2
+    finally:
+        runner.close(final=False)

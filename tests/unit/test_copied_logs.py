@@ -286,6 +286,16 @@ def test_only_the_last_seconds_are_read_again(world: World) -> None:
     assert BEGAN + 90 < asked[-1] < BEGAN + 100
 
 
+def test_what_has_an_earlier_time_than_what_stands_before_it_is_copied(world: World) -> None:
+    """Each stream has its times before it has its places: the other one may have come between."""
+    _print(world, 1, 10)
+    world.has(_lines(1, 10))
+    world.logs.close()
+    world.engine.prints(b"error\n", at=BEGAN + 6, stream=2)
+    world.restart()
+    world.has(_lines(1, 10) + b"error\n")
+
+
 def test_what_the_engine_has_not_kept_hides_nothing_of_what_it_has(world: World) -> None:
     """Its log was rotated while nobody copied: what is left is copied from its beginning."""
     _print(world, 1, 10)
@@ -349,6 +359,10 @@ def test_after_its_end_a_log_is_read_once_more(world: World) -> None:
     assert world.path.read_bytes() == _lines(1, 6)
     assert world.engine.follows[-1] is False
     assert world.told == [KEY]
+    asked = len(world.engine.follows)
+    world.restart()
+    eventually(lambda: _assert(world.logs.copied("c1")))
+    assert len(world.engine.follows) == asked, "a later operator knows it"
 
 
 def test_nothing_is_asked_while_nothing_is_printed(world: World) -> None:

@@ -101,12 +101,14 @@ class ContainerRunner:
 
     def recover(self, handles: Iterable[Handle]) -> None:
         """Recall what an earlier operator had decided, and hold the pipes."""
-        self._world.recall(handles)
+        known = list(handles)
+        self._world.recall(known)
         with self._world.lock:
             runs = [run for run in self._world.runs.values() if len(run.names) > 1]
         for run in runs:
             retry_transient(lambda run=run: self._hold(run), self._world.closing)  # type: ignore[misc]
-        self._pipes.release_all_but(run.run for run in runs)
+        # Also of what was only intended: while the engine is away nobody knows whether it runs.
+        self._pipes.release_all_but({run.run for run in runs} | {handle.run for handle in known})
 
     def _hold(self, run: Run, starting: Iterable[int] = ()) -> None:
         if len(run.names) > 1:
