@@ -74,6 +74,11 @@ class Layout:
         return self.root / "events.jsonl"
 
     @property
+    def cache(self) -> Path:
+        """What the files of the flows hold."""
+        return self.root / "flows.cache"
+
+    @property
     def reserve(self) -> Path:
         """The file that takes up space."""
         return self.root / "reserve"

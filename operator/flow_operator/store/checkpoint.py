@@ -10,6 +10,7 @@ import structlog
 
 from flow_operator.errors import StorageError
 from flow_operator.manifest import dump_yaml
+from flow_operator.store.cache import RecordCache
 from flow_operator.store.files import storage_errors, sync_directory, write_synced
 from flow_operator.store.health import SyncTimer
 from flow_operator.store.records import Record
@@ -34,6 +35,7 @@ class Checkpointer:
         before: makes durable what must be so before a file is replaced.
         reserve: is taken again as soon as there is space for it.
         timer: tells how long it takes.
+        cache: told what stands in each file.
 
     Attributes:
         failing: whether the disk has refused the last round.
@@ -46,6 +48,7 @@ class Checkpointer:
         before: Callable[[], None],
         reserve: Reserve,
         timer: SyncTimer,
+        cache: RecordCache,
     ) -> None:
         self._directory = directory
         self._present = present
@@ -57,6 +60,7 @@ class Checkpointer:
         self._closing = False
         self._thread: threading.Thread | None = None
         self._timer = timer
+        self._cache = cache
         self.failing = False
 
     @property
@@ -134,6 +138,7 @@ class Checkpointer:
             with self._changed:
                 for journal in pending:
                     del self._pending[journal]
+            self._cache.write()
 
     def _write_files(self, pending: Mapping[Path, list[str]]) -> None:
         named = {flow_id for journal in pending.values() for flow_id in journal}
@@ -144,6 +149,7 @@ class Checkpointer:
             if record is not None:
                 data = dump_yaml([record.to_document()]).encode()
                 write_synced(self._directory / f"{flow_id}.yaml", data)
+                self._cache.note(record, data)
         with storage_errors(f"cannot write {self._directory}"):
             sync_directory(self._directory)
 

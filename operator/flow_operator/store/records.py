@@ -114,9 +114,9 @@ class StoredFlow(Struct, frozen=True):
         del document["flow_id"]
         return document
 
-    def to_document(self) -> dict[str, Any]:
-        """As it is kept in a file."""
-        book = Book(
+    def book(self) -> Book:
+        """What is kept beside the manifest."""
+        return Book(
             uid=self.uid,
             generation=self.generation,
             version=self.version,
@@ -126,7 +126,10 @@ class StoredFlow(Struct, frozen=True):
             wrote=self.wrote,
             made=self.made if self.made != self.wrote else None,
         )
-        return {**self.document(), RESERVED_KEY: msgspec.to_builtins(book)}
+
+    def to_document(self) -> dict[str, Any]:
+        """As it is kept in a file."""
+        return {**self.document(), RESERVED_KEY: msgspec.to_builtins(self.book())}
 
 
 class Tombstone(Struct, frozen=True):
@@ -169,16 +172,22 @@ Record = StoredFlow | Tombstone
 def stored(manifest: Manifest, book: Book) -> StoredFlow:
     """A record of a checked manifest."""
     flow = manifest.flow
+    body = msgspec.json.encode({"flow_id": flow.flow_id, **manifest.document})
+    return restored(flow, body, book, template_hash(flow, book.origin.base))
+
+
+def restored(flow: Flow, body: bytes, book: Book, template: str) -> StoredFlow:
+    """A record of its parts."""
     return StoredFlow(
         flow=flow,
-        body=msgspec.json.encode({"flow_id": flow.flow_id, **manifest.document}),
+        body=body,
         uid=book.uid,
         generation=book.generation,
         version=book.version,
         token=book.token,
         hard=book.hard,
         origin=book.origin,
-        template=template_hash(flow, book.origin.base),
+        template=template,
         wrote=book.wrote,
         made=book.made or book.wrote,
     )

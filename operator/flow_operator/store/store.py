@@ -15,6 +15,7 @@ from flow_operator.manifest import Document, SourceText, parse_yaml
 from flow_operator.meter import Meter
 from flow_operator.settings import Layout
 from flow_operator.store.audit import Audit, AuditLimits, line_of
+from flow_operator.store.cache import RecordCache
 from flow_operator.store.checkpoint import Checkpointer
 from flow_operator.store.files import (
     remove_temporaries,
@@ -76,8 +77,9 @@ class Store:
         self._history = History(layout.history)
         self._audit = Audit(layout.audit, audit)
         self._time = SyncTimer(self._clock, self._meter)
+        self._cache = RecordCache(layout.cache, self.record)
         self._behind = Checkpointer(
-            self._directory, self.record, self._before, self._reserve, self._time
+            self._directory, self.record, self._before, self._reserve, self._time, self._cache
         )
         self._listeners: list[Listener] = []
         self._sequence = 0
@@ -284,6 +286,7 @@ class Store:
             with storage_errors(f"cannot remove {tombstone.flow_id}"):
                 (self._directory / f"{tombstone.flow_id}.yaml").unlink(missing_ok=True)
             self._history.drop(tombstone.flow_id)
+            self._cache.drop(tombstone.flow_id)
             del self._records[tombstone.flow_id]
             return True
 
@@ -314,9 +317,11 @@ class Store:
             self._migrator.run()
             remove_temporaries(self._versions.parent)
             remove_temporaries(self._directory)
+            self._cache.load()
             for path in sorted(self._directory.glob("*.yaml")):
                 if not path.name.startswith("txn-"):
                     self._read(path)
+            self._cache.done()
             self._history.recover()
             self._replay()
             self._recover_version()
@@ -326,6 +331,7 @@ class Store:
                     said = f"StoreError: it could not be read; kept as {path.name}: send it again"
                     self.corrupt.setdefault(path.stem, said)
             self._history.forget_all_but(self._records.keys() | self.corrupt.keys())
+            self._cache.write()
 
     def _take_reserve(self) -> None:
         try:
@@ -343,14 +349,19 @@ class Store:
 
     def _read(self, path: Path) -> None:
         try:
-            text = path.read_bytes().decode("utf-8")
-            documents = parse_yaml(SourceText(text, path.name), trusted=True)
+            data = path.read_bytes()
+            known = self._cache.read(path.stem, data)
+            if known is not None:
+                self._take(known)
+                return
+            documents = parse_yaml(SourceText(data.decode("utf-8"), path.name), trusted=True)
             if len(documents) != 1:
                 raise InvalidError(f"{path.name} holds {len(documents)} documents")  # noqa: TRY301
             record = from_document(documents[0])
             if record.flow_id != path.stem:
                 raise InvalidError(f"{path.name} holds '{record.flow_id}'")  # noqa: TRY301
             self._take(record)
+            self._cache.note(record, data)
         except (InvalidError, UnicodeDecodeError) as error:
             quarantine = path.with_suffix(".corrupt")
             path.rename(quarantine)
