@@ -5,12 +5,16 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from flow_operator.runners.procfs import read_proc, send_signal
+from flow_operator.runners import procfs
+from flow_operator.runners.procfs import Proc, RunIndex, read_proc, run_of, scan, send_signal
 from flow_operator.shim.runs import Run
+from support import eventually
 
 
 @pytest.fixture
@@ -52,3 +56,54 @@ def test_a_shim_adopts_only_what_started_when_it_should_have(
     else:
         assert bystander.wait(10) == -signal.SIGKILL
         os.close(run.steps[0].pidfd)
+
+
+def test_a_process_that_carries_no_run_is_not_read_again_before_it_executes_another_program(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A forked child shows its parent's environment, and only its next program its own."""
+    read: list[int] = []
+
+    def counted(pid: int, home: str) -> str:
+        read.append(pid)
+        return run_of(pid, home)
+
+    monkeypatch.setattr(procfs, "run_of", counted)
+    index = RunIndex(str(tmp_path))
+    become = (
+        f"import os, sys; sys.stdin.read(1); env = dict(FLOW_RUN='r', FLOW_OPERATOR='{tmp_path}'); "
+        "os.execve('/bin/sleep', ['sleep', '1000'], env)"
+    )
+    with subprocess.Popen([sys.executable, "-c", become], stdin=subprocess.PIPE) as process:
+        try:
+            eventually(lambda: _assert(b"execve" in command_line(process.pid)))
+            assert [index.runs(scan()).get(process.pid) for _ in range(3)] == [None] * 3
+            assert read.count(process.pid) == 1
+            assert process.stdin is not None
+            process.stdin.write(b"x")
+            process.stdin.close()
+            eventually(lambda: _assert(b"execve" not in command_line(process.pid)))
+            assert [index.runs(scan()).get(process.pid) for _ in range(3)] == ["r"] * 3
+            assert read.count(process.pid) == 2
+        finally:
+            process.kill()
+
+
+def test_a_process_whose_environment_cannot_be_placed_is_read_each_time(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What may not be seen now may be seen later."""
+    read: list[int] = []
+    monkeypatch.setattr(procfs, "run_of", lambda pid, _home: read.append(pid) or "")
+    index = RunIndex(str(tmp_path))
+    for _ in range(3):
+        index.runs({7: Proc(7, "S", 1, 7, 5, 0, 0)})
+    assert read == [7, 7, 7]
+
+
+def command_line(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def _assert(holds: bool) -> None:
+    assert holds

@@ -21,7 +21,13 @@ STOPPED_STATES = frozenset("Tt")
 
 
 class Proc(NamedTuple):
-    """One process, from /proc/PID/stat (proc(5))."""
+    """One process, from /proc/PID/stat (proc(5)).
+
+    Attributes:
+        environ: where in its memory its environment begins and ends. Each exec moves it, as the
+            kernel puts stacks at random places, and it is of another size. Zeros if it may not be
+            seen.
+    """
 
     pid: int
     state: str
@@ -30,6 +36,7 @@ class Proc(NamedTuple):
     start: int
     cpu_ticks: int
     rss_pages: int
+    environ: tuple[bytes, ...] = (b"0", b"0")
 
     @property
     def cpu_seconds(self) -> float:
@@ -49,8 +56,7 @@ def read_proc(pid: int) -> Proc | None:
         OSError: it could not be looked at, which says nothing about it: no descriptor was left.
     """
     try:
-        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-            fields = file.read(1024).rpartition(b") ")[2].split()
+        fields = _read(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     # Field 3 of proc(5) is index 0 here.
@@ -62,7 +68,17 @@ def read_proc(pid: int) -> Proc | None:
         int(fields[19]),
         int(fields[11]) + int(fields[12]) + int(fields[13]) + int(fields[14]),
         int(fields[21]),
+        tuple(fields[47:49]),
     )
+
+
+def _read(path: str, most: int) -> bytes:
+    """The beginning of a file of procfs, in half of the time that a file object takes."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return os.read(descriptor, most)
+    finally:
+        os.close(descriptor)
 
 
 def scan() -> dict[int, Proc]:
@@ -109,6 +125,8 @@ def run_of(pid: int, home: str) -> str:
             directory holds the same run ids; what runs for the original is not the copy's.
     """
     environ = environment(pid)
+    if _RUN not in environ:  # Nearly all of a machine's processes, at each look at all of them.
+        return ""
     return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
 
 
@@ -142,22 +160,31 @@ def identity(pid: int, home: str) -> Identity | None:
 class RunIndex:
     """Tells the run of each process, and remembers it: environments rarely change.
 
-    A negative answer is not kept: a process that was just forked still shows its parent's.
+    That a process carries none holds until its next exec: one that was just forked still shows
+    its parent's environment.
     """
 
     def __init__(self, home: str) -> None:
         self._home = home
         self._known: dict[tuple[int, int], str] = {}
+        self._others: dict[tuple[int, int], tuple[bytes, ...]] = {}
 
     def runs(self, procs: Mapping[int, Proc]) -> dict[int, str]:
         """Pid -> run id, for the processes that carry one."""
-        known = {
-            (pid, proc.start): self._known.get((pid, proc.start)) or run_of(pid, self._home)
-            for pid, proc in procs.items()
-            if proc.ppid != 2  # noqa: PLR2004 - children of kthreadd have no environment
-        }
-        self._known = {key: run for key, run in known.items() if run}
-        return {pid: run for (pid, _), run in self._known.items()}
+        known: dict[tuple[int, int], str] = {}
+        others: dict[tuple[int, int], tuple[bytes, ...]] = {}
+        for pid, proc in procs.items():
+            if proc.ppid == 2:  # noqa: PLR2004 - children of kthreadd have no environment
+                continue
+            key = pid, proc.start
+            if self._others.get(key) == proc.environ:
+                others[key] = proc.environ
+            elif run := self._known.get(key) or run_of(pid, self._home):
+                known[key] = run
+            elif b"0" not in proc.environ:
+                others[key] = proc.environ
+        self._known, self._others = known, others
+        return {pid: run for (pid, _), run in known.items()}
 
 
 def with_descendants(procs: Mapping[int, Proc], roots: Mapping[int, str]) -> dict[int, str]:
