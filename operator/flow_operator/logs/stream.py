@@ -315,6 +315,8 @@ class Stream:
     # --- after a crash -------------------------------------------------------------------
 
     def _recover(self) -> None:
+        if not self.path.parent.is_dir():
+            return  # Nothing was ever started.
         self._new.unlink(missing_ok=True)
         self._kept = self._listed()
         try:

@@ -302,7 +302,8 @@ class ProcessRunner:
         run = self._runs.get(name)
         if run is None:
             run = self._runs[name] = _Run(labels["flow"], labels["replica"])
-            run.frozen = _all_stopped(state)
+            # What is just being launched here was stopped by nobody before.
+            run.frozen = name not in self._launching and _all_stopped(state)
             run.survivors = _left_behind(state) if run.frozen else ()
             self._by_flow.setdefault(run.flow_id, set()).add(name)
         # Also of a state that was overtaken: each attempt led a session of its own.
