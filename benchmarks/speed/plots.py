@@ -18,7 +18,16 @@ _COLOURS = dict(
         strict=True,
     )
 )
-BARS = ("restart-p50", "add", "status-rate", "stop", "memory")
+BARS = {
+    "start": "start all",
+    "restart-p50": "restart after kill -9, p50",
+    "add": "add one",
+    "status-rate": "status of all, 8 clients",
+    "stop": "stop all",
+    "memory": "memory (PSS)",
+}
+"""What contenders are shown beside each other in, with short titles."""
+
 CURVES = ("start", "restart-cpu")
 
 
@@ -49,23 +58,25 @@ def _main_size(figures: Figures) -> int:
 
 def _bars(plt: Any, figures: Figures) -> Any:
     """Everybody beside each other, on logarithmic axes: they differ by orders of magnitude."""
-    figure, axes = plt.subplots(1, len(BARS), figsize=(13, 3.2), layout="constrained")
     flows = _main_size(figures)
-    for place, name in zip(axes, BARS, strict=True):
-        rows = [(who, figures.figure(who, name, flows)) for who in reversed(CONTENDERS)]
-        found = [(who, figure.median) for who, figure in rows if figure and figure.median]
-        names, values = [who for who, _ in found], [value for _, value in found]
-        bars = place.barh(names, values, color=[_COLOURS[who] for who in names])
-        place.bar_label(bars, [f"{value:.3g}" for value in values], padding=2, fontsize=8)
+    there = [who for who in CONTENDERS if figures.figure(who, "start", flows)]
+    figure, axes = plt.subplots(2, 3, figsize=(11, 5), sharey=True, layout="constrained")
+    for place, (name, title) in zip(axes.flat, BARS.items(), strict=True):
+        rows = [(who, figures.figure(who, name, flows)) for who in there]
+        found = {who: figure.median for who, figure in rows if figure and figure.median}
+        place.set_yticks(range(len(there)), there)
+        place.set_ylim(len(there) - 0.4, -0.6)
+        for who, value in found.items():
+            place.barh(there.index(who), value, color=_COLOURS[who])
+            text = f" {value:,.0f}" if value >= 100 else f" {value:.2g}"  # noqa: PLR2004
+            place.text(value, there.index(who), text, va="center", fontsize=8)
         place.set_xscale("log")
-        place.set_axisbelow(True)
-        if values:
-            place.set_xlim(min(values) / 3, max(values) * 8)
-        measure = BY_NAME[name]
-        place.set_title(measure.title.split(":")[0].split(", until")[0], fontsize=9)
-        better = "more" if measure.more else "less"
-        place.set_xlabel(f"{measure.unit} ({better} is better)")
-    figure.suptitle(f"{flows} flows")
+        place.minorticks_off()
+        place.grid(visible=False)
+        place.margins(x=0.25)
+        better = "more" if BY_NAME[name].more else "less"
+        place.set_title(f"{title} ({BY_NAME[name].unit}, {better} is better)", fontsize=9)
+    figure.suptitle(f"{flows:,} flows")
     return figure
 
 

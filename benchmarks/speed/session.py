@@ -28,6 +28,7 @@ class Effort:
     Attributes:
         kills: how many flows are killed and awaited.
         adds: how many flows are added in each way.
+        adding: for how long that goes on at most in each way.
         load: for how long statuses are asked for.
         idle: for how long nothing is done; 0 leaves that measure out.
         settle: how long a contender is left alone before it is measured.
@@ -36,6 +37,7 @@ class Effort:
 
     kills: int = 100
     adds: int = 10
+    adding: float = 5.0
     load: float = 2.0
     idle: float = 0.0
     settle: float = 1.0
@@ -108,8 +110,11 @@ class Session:
     def _add(self) -> None:
         number = self.flows
         for measure, add in self.contender.adds().items():
+            end = time.monotonic() + self.effort.adding
             for _ in range(self.effort.adds):
                 first, begun = self.register.count(), time.monotonic()
+                if begun > end:
+                    break
                 add(number)
                 start = self.register.wait_for(number, first, self.effort.patience)
                 if start is None:
