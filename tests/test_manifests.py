@@ -19,8 +19,8 @@ def test_it_loads(path) -> None:
 
 
 def test_the_readmes_flow_loads() -> None:
-    """So does what the README and docs/manifest.md show."""
-    for name in ("README.md", "docs/manifest.md"):
+    """So does what the README and the documents show."""
+    for name in ("README.md", "docs/manifest.md", "docs/containers.md"):
         blocks = (ROOT / name).read_text().split("```yaml\n")[1:]
         assert blocks
         for block in blocks:
