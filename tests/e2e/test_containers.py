@@ -377,5 +377,34 @@ def test_figures_of_containers_are_told(flowd: Flowd, image: str) -> None:
     eventually(told)
 
 
+def test_a_step_without_a_command_runs_what_its_image_says(
+    flowd: Flowd, engine: docker.APIClient, image: str
+) -> None:
+    """Alone, and behind another one; an image that says nothing is refused."""
+    made = engine.create_container(image, ["true"])["Id"]
+    said = f"{image}-says"
+    engine.commit(made, said, conf={"Cmd": ["cat"], "Entrypoint": ["/bin/busybox"]})
+    engine.remove_container(made)
+    try:
+        source = {"name": "source", "script": "echo one; echo two"}
+        alone = {"name": "main", "image": said}
+        once = {"restart": {"policy": "Never"}}
+        flows = (
+            contained(image, "piped", source, {**alone, "name": "last"}, **once),
+            contained(image, "alone", alone, **once),
+            contained(image, "silent", {"name": "main"}),
+        )
+        flowd.create(*flows)
+
+        def told() -> None:
+            assert {flowd.status(name)["status"] for name in ("piped", "alone")} == {"completed"}
+            assert "give the step a command" in flowd.status("silent")["message"]
+
+        eventually(told, within=60)
+        assert flowd.client.get("/flows/piped/logs?step=last").text == "one\ntwo\n"
+    finally:
+        engine.remove_image(said, force=True)
+
+
 def _assert(condition: bool) -> None:
     assert condition

@@ -1,4 +1,4 @@
-"""compose files: services that need no container become flows, the others are remarked."""
+"""compose files: services become flows; what has to be built first is remarked."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from import_support import environment_of, forgotten
 NAME = "compose.yaml"
 
 
-def test_a_service_with_an_image_is_not_imported(imported):
-    """One remark at its image or build, and none for its other keys."""
+def test_a_service_that_has_to_be_built_is_not_imported(imported):
+    """One remark at its build, and none for its other keys."""
     text = """\
 services:
-  db:
-    image: postgres:16
-    ports: ["5432:5432"]
-    volumes: [data:/var/lib/postgresql/data]
   web:
     build: .
     depends_on: [db]
@@ -25,9 +21,70 @@ volumes: {data: {}}
 """
     done = imported(NAME, text)
     assert done.flows == {}
-    assert [line for line, _ in done.remarks] == [3, 7, 10, 11]
-    assert done.said("'db' has an image and was not imported", "no runner for containers")
+    assert [line for line, _ in done.remarks] == [3, 6, 7]
+    assert done.said("'web' has a build and was not imported", "flowd builds no images")
     assert "No flows." in done.stderr
+
+
+def test_a_service_with_an_image_becomes_a_container(imported):
+    """What its image runs, its volumes and ports included; dangers are remarked."""
+    text = """\
+services:
+  db:
+    image: postgres:16
+    build: .
+    pull_policy: always
+    network_mode: host
+    privileged: true
+    read_only: true
+    ports: ["5432:5432", "127.0.0.1:53:53/udp", "9000", "80-90:80-90"]
+    volumes:
+    - data:/var/lib/postgresql/data
+    - /etc/ssl:/etc/ssl:ro
+    - ./here:/there
+    - {type: volume, source: more, target: /more, read_only: true}
+    - {type: tmpfs, target: /tmp}
+"""
+    done = imported(NAME, text)
+    spec = done.flows["db"]["spec"]
+    assert spec["runner"] == "container"
+    assert "command" not in spec["steps"][0]
+    assert "workingDir" not in spec["steps"][0]
+    container = spec["container"]
+    assert (container["image"], container["pullPolicy"]) == ("postgres:16", "Always")
+    assert (container["network"], container["privileged"], container["readOnly"]) == (
+        *("host", True, True),
+    )
+    assert container["volumes"] == [
+        {"name": "data", "mountPath": "/var/lib/postgresql/data"},
+        {"hostPath": "/etc/ssl", "mountPath": "/etc/ssl", "readOnly": True},
+        {"name": "more", "mountPath": "/more", "readOnly": True},
+    ]
+    assert container["ports"] == [
+        {"containerPort": 5432, "hostPort": 5432, "hostIP": "0.0.0.0"},  # noqa: S104
+        {"containerPort": 53, "hostPort": 53, "hostIP": "127.0.0.1", "protocol": "udp"},
+    ]
+    assert done.said("build the image first")
+    assert done.said("--engine-allow host-network")
+    assert done.said("--engine-allow privileged")
+    assert done.said("--engine-allow host-mounts")
+    assert done.said("one of each; it was left out")
+    assert done.said("must be NAME:PATH")
+
+
+def test_a_command_of_a_container_stands_without_the_images_entrypoint(imported):
+    """Which is remarked, unless the service has one of its own."""
+    text = """\
+services:
+  a: {image: x, command: [serve, -v], working_dir: /srv}
+  b: {image: x, entrypoint: [run], command: serve}
+"""
+    done = imported(NAME, text)
+    steps = [done.flows[name]["spec"]["steps"][0] for name in "ab"]
+    assert [step["command"] for step in steps] == [["serve", "-v"], ["run", "serve"]]
+    assert steps[0]["workingDir"] == "/srv"
+    assert [line for line, _ in done.remarks] == [2]
+    assert done.said("if the image has an entrypoint, write it before it")
 
 
 def test_services_without_a_container(imported, tmp_path):

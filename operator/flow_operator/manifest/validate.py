@@ -208,6 +208,8 @@ def _explain(  # noqa: C901 - one case for each keyword of the schema
         case "oneOf":
             names = [branch["required"][0] for branch in rule]
             yield pointer, f"must have exactly one of {', '.join(names)}"
+        case "not":
+            yield pointer, f"must not have more than one of {', '.join(rule['required'])}"
         case "pattern":
             hint = schema.get("$comment") or schema.get("description", f"must match {rule}")
             yield pointer, f"{clipped(repr(value))} does not fit: {hint}"
@@ -288,6 +290,7 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
         if step.name in seen:
             yield f"{pointer}/name", f"a second step is named '{step.name}': name it otherwise"
         seen.add(step.name)
+        yield from _check_command(pointer, step, flow.spec.runner)
         yield from _check_step(pointer, step)
     for index, dependency in enumerate(flow.spec.depends_on):
         if dependency.name == flow.flow_id:
@@ -328,9 +331,13 @@ def _check_containers(flow: Flow) -> Iterator[tuple[str, str]]:
             yield f"/spec/container/volumes/{index}", "must have exactly one of name, hostPath"
 
 
-def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:
-    if (step.command is None) == (step.script is None):
+def _check_command(pointer: str, step: Step, runner: str) -> Iterator[tuple[str, str]]:
+    given = (step.command is not None) + (step.script is not None)
+    if given > 1 or (given == 0 and runner != "container"):
         yield pointer, "must have exactly one of command, script"
+
+
+def _check_step(pointer: str, step: Step) -> Iterator[tuple[str, str]]:
     if step.command and not step.command[0]:
         yield f"{pointer}/command/0", "the program's name must not be empty"
     names: set[str] = set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, field
 
 from flow_operator.model.part import Name, Part, Port
 
@@ -48,7 +48,9 @@ class PublishedPort(Part, frozen=True):
 
     container_port: Port
     host_port: Port | None = None
-    host_ip: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+$(?!\n)")] = "127.0.0.1"
+    host_ip: Annotated[str, Meta(pattern=r"^[0-9A-Fa-f.:]+$(?!\n)")] = field(
+        default="127.0.0.1", name="hostIP"
+    )
     step: Name | None = None
     protocol: Literal["tcp", "udp"] = "tcp"
 

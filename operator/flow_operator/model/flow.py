@@ -213,6 +213,8 @@ class Resources(Part, frozen=True):
 class Step(Part, frozen=True):
     """One long-running command of the pipe: exactly one of ``command`` and ``script``.
 
+    A container may have neither, and then runs what its image says.
+
     Attributes:
         name: of the step, which no other step of the flow has.
         command: the program and its arguments, which no shell reads:
@@ -261,7 +263,9 @@ class Step(Part, frozen=True):
 
     @property
     def argv(self) -> tuple[str, ...]:
-        """What is executed."""
+        """What is executed; empty where an image says it."""
+        if self.command is None and self.script is None:
+            return ()
         return self.command or ("/bin/sh", "-c", self.script or "")
 
     @property

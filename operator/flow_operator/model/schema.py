@@ -49,6 +49,8 @@ def definitions_of(kinds: Iterable[Any], ref_template: str) -> dict[str, dict[st
     for name, keys in _EXACTLY_ONE.items():
         if name in definitions:
             _exactly_one(definitions[name], keys)
+    if "Spec" in definitions:
+        definitions["Spec"] |= _commands()
     return definitions
 
 
@@ -142,7 +144,6 @@ def _is_read(struct: type[msgspec.Struct]) -> bool:
 
 
 _EXACTLY_ONE = {
-    "Step": ("command", "script"),
     "EnvVar": ("value", "valueFrom"),
     "VolumeMount": ("name", "hostPath"),
     "Probe": ("exec", "httpGet", "tcpSocket", "logLine"),
@@ -150,9 +151,25 @@ _EXACTLY_ONE = {
 
 
 def _exactly_one(definition: dict[str, Any], names: tuple[str, ...]) -> None:
-    definition["oneOf"] = [
-        {"required": [name], "properties": {name: {"not": {"type": "null"}}}} for name in names
-    ]
+    definition["oneOf"] = [_given(name) for name in names]
+
+
+def _commands() -> dict[str, Any]:
+    """A step has a command or a script, and may only leave both to an image."""
+    kinds = ("command", "script")
+    both: dict[str, Any] = {"not": _given(*kinds)}
+    one: dict[str, Any] = {"oneOf": [_given(kind) for kind in kinds]}
+    return {
+        "if": {"required": ["runner"], "properties": {"runner": {"const": "container"}}},
+        "then": {"properties": {"steps": {"items": both}}},
+        "else": {"properties": {"steps": {"items": one}}},
+    }
+
+
+def _given(*names: str) -> dict[str, Any]:
+    """Fields that are there, and not null."""
+    given = {name: {"not": {"type": "null"}} for name in names}
+    return {"required": list(names), "properties": given}
 
 
 def main() -> None:

@@ -207,7 +207,8 @@ class ContainerRunner:
 
     def _create(self, launch: Launch, index: int, attempt: int, places: Places) -> None:
         name = self._name(launch, index, attempt)
-        config = config_of(launch, index, attempt, self._world.owner)
+        argv = launch.flow.spec.steps[index].argv or self._images.command(image_of(launch, index))
+        config = config_of(launch, index, attempt, self._world.owner, argv)
         self._engine.create(name, config, host_of(launch, index, places))
         box = self._world.look(name)
         if box is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -99,8 +99,17 @@ def labels_of(launch: Launch, index: int, attempt: int, owner: str) -> dict[str,
     }
 
 
-def config_of(launch: Launch, index: int, attempt: int, owner: str) -> dict[str, Any]:
+def config_of(
+    launch: Launch, index: int, attempt: int, owner: str, argv: Sequence[str]
+) -> dict[str, Any]:
     """As the SDK's ``create_container`` takes it.
+
+    Args:
+        launch: of the run.
+        index: of the step.
+        attempt: of the step.
+        owner: the operator's id.
+        argv: what is executed.
 
     Raises:
         TerminalError: a file of the environment cannot be read.
@@ -122,7 +131,7 @@ def config_of(launch: Launch, index: int, attempt: int, owner: str) -> dict[str,
         "image": image_of(launch, index),
         # Not the image's own entrypoint: what the manifest says is what runs.
         "entrypoint": [],
-        "command": on_pipes(step.argv, index, len(steps)),
+        "command": on_pipes(argv, index, len(steps)),
         "environment": environment,
         "labels": labels_of(launch, index, attempt, owner),
         "working_dir": step.working_dir,

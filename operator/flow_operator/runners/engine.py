@@ -231,12 +231,12 @@ class Engine:
 
     # --- images --------------------------------------------------------------------------
 
-    def image(self, name: str) -> bool:
-        """Whether the engine has an image."""
-        found: list[Any] = []
+    def image(self, name: str) -> dict[str, Any] | None:
+        """An image that the engine has; None if it has none of that name."""
+        found: list[dict[str, Any]] = []
         with self._reaching(f"look for the image {name}", over=(_NOT_FOUND,)):
             found.append(self._api.inspect_image(name))
-        return bool(found)
+        return found[0] if found else None
 
     def pull(self, name: str) -> Iterator[dict[str, Any]]:
         """Fetch an image; yields what the engine tells meanwhile.

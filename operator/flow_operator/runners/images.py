@@ -92,7 +92,7 @@ class Images:
                 if fetch.error is not None:
                     raise fetch.error
                 return
-        if policy != "Always" and self._engine.image(image):
+        if policy != "Always" and self._engine.image(image) is not None:
             return
         if policy == "Never":
             raise TerminalError(
@@ -100,6 +100,19 @@ class Images:
                 "pullPolicy to IfNotPresent"
             )
         self._begin(key, image, flow_id)
+
+    def command(self, image: str) -> tuple[str, ...]:
+        """What an image that is there runs by itself.
+
+        Raises:
+            TerminalError: nothing.
+        """
+        told = self._engine.image(image)
+        words = told.get("Config") or {} if told is not None else {}
+        argv = (*(words.get("Entrypoint") or ()), *(words.get("Cmd") or ()))
+        if not argv:
+            raise TerminalError(f"the image {image} says not what to run: give the step a command")
+        return argv
 
     def _begin(self, key: str, image: str, flow_id: str) -> None:
         with self._lock:

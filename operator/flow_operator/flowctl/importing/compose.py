@@ -1,7 +1,7 @@
-"""compose.yaml, docker-compose.yaml: services that need no container.
+"""compose.yaml, docker-compose.yaml: services with an image, and those that need none.
 
-A service with an ``image`` or a ``build`` needs a container runner, which flowd does not have: it
-is remarked and not imported. Source: the Compose specification.
+What has a ``build`` and no ``image`` is remarked and not imported. Source: the Compose
+specification.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from flow_operator.flowctl.importing.section import Section
 from flow_operator.flowctl.importing.source import Source
 from flow_operator.flowctl.importing.yaml_file import load, replaced
 
-_CONTAINERS = "is not carried over: it is for containers, and flows run on the machine itself"
+_OTHERS = "are not carried over: make them with the engine, where a service needs them"
 
 LEFT = {
-    **dict.fromkeys(("networks", "volumes", "secrets", "configs", "models"), _CONTAINERS),
+    **dict.fromkeys(("networks", "volumes", "secrets", "configs", "models"), _OTHERS),
     "include": "is not read: import that file as well",
 }
 SILENT = ("version", "name")
@@ -31,7 +31,7 @@ MOST_BASES = 32
 
 
 def read(source: Source) -> list[Draft]:
-    """A flow for each service that needs no container.
+    """A flow for each service that somebody need not build first.
 
     Raises:
         InvalidError: the file is no YAML, or has no services.
@@ -45,7 +45,7 @@ def read(source: Source) -> list[Draft]:
         keys = services.below(name)
         whole = keys.like(_extended(keys, services.values))
         whole.raw("extends")
-        draft = None if _needs_container(name, whole) else compose_service.read(source, name, whole)
+        draft = None if _needs_build(name, whole) else compose_service.read(source, name, whole)
         drafts += [draft] if draft is not None else []
     top.leave(LEFT, (*SILENT, *_extensions(top)))
     return drafts
@@ -55,13 +55,16 @@ def _extensions(keys: Section) -> list[str]:
     return [key for key in keys.values if key.startswith("x-")]
 
 
-def _needs_container(name: str, keys: Section) -> bool:
-    for key, what in (("image", "an image"), ("build", "a build"), ("provider", "a provider")):
+def _needs_build(name: str, keys: Section) -> bool:
+    for key, what in (("build", "a build"), ("provider", "a provider")):
         if keys.raw(key) is None:
             continue
+        if key == "build" and keys.raw("image") is not None:
+            keys.say(key, "is not done by flowd: build the image first")
+            return False
         keys.ignore()
-        said = f"'{name}' has {what} and was not imported: flowd has no runner for containers; if"
-        keys.say(key, f"{said} its program is installed here, give the service a command instead")
+        said = f"'{name}' has {what} and was not imported: flowd builds no images; build it, and"
+        keys.say(key, f"{said} give the service its image, or a command that is installed here")
         return True
     return False
 

@@ -1,4 +1,4 @@
-"""One service of a compose file that needs no container."""
+"""One service of a compose file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 from flow_operator.errors import clipped
 from flow_operator.flowctl.importing import dotenv
+from flow_operator.flowctl.importing.compose_image import carry_image
 from flow_operator.flowctl.importing.compose_limits import set_limits
 from flow_operator.flowctl.importing.draft import Condition, Draft
 from flow_operator.flowctl.importing.section import Section
@@ -14,14 +15,14 @@ from flow_operator.flowctl.importing.source import Place, Source
 from flow_operator.flowctl.importing.values import seconds, set_signal, set_user, words_of
 from flow_operator.flowctl.importing.yaml_file import assignments
 
-_CONTAINER = "is not carried over: it is for containers, and a flow runs on the machine itself"
+_CONTAINER = "is not carried over: flows have nothing like it"
 _HOOK = "is not run: have a script do it"
 
 LEFT = {
     "container_name": "is not carried over: the flow has the service's name",
-    "ports": "are not carried over: the program listens where it says itself",
+    "ports": "are not carried over without an image: the program listens where it says itself",
     "expose": "is not carried over: the program listens where it says itself",
-    "volumes": "are not carried over: the program sees the machine's files; give it their paths",
+    "volumes": "are not carried over without an image: give the program its files' paths",
     "secrets": "are not carried over: use env with valueFrom: {file: ...}",
     "configs": "are not carried over: give the program the files' paths",
     "develop": "is not carried over: nothing restarts a flow when files change; flowctl restart",
@@ -70,13 +71,13 @@ def read(source: Source, name: str, keys: Section) -> Draft | None:
         InvalidError: its command cannot be taken apart.
     """
     draft = Draft(name, keys.place)
-    command = [*words_of(keys, "entrypoint"), *words_of(keys, "command")]
-    if not command or not command[0]:
+    image = keys.text("image")
+    if image is not None:
+        carry_image(draft, keys, image)
+    elif not _command(draft, source, keys):
         keys.ignore()
         keys.note("has neither image nor command, and was not imported")
         return None
-    draft.step["command"] = command
-    draft.step["workingDir"] = source.path(keys.text("working_dir") or ".")
     _environment(draft, source, keys)
     _labels(draft, keys)
     _user(draft, keys)
@@ -92,6 +93,16 @@ def read(source: Source, name: str, keys: Section) -> Draft | None:
     extensions = [key for key in keys.values if key.startswith("x-")]
     keys.leave({**LEFT, **dict.fromkeys(CONTAINER, _CONTAINER)}, extensions)
     return draft
+
+
+def _command(draft: Draft, source: Source, keys: Section) -> bool:
+    """What runs on the machine itself; False if nothing does."""
+    command = [*words_of(keys, "entrypoint"), *words_of(keys, "command")]
+    if not command or not command[0]:
+        return False
+    draft.step["command"] = command
+    draft.step["workingDir"] = source.path(keys.text("working_dir") or ".")
+    return True
 
 
 def _environment(draft: Draft, source: Source, keys: Section) -> None:

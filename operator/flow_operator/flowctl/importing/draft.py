@@ -16,7 +16,18 @@ _STEP_KEYS = (
     *("startupProbe", "readinessProbe", "livenessProbe", "successExitCodes"),
 )
 _SPEC_KEYS = (
-    *("description", "state", "replicas", "steps", "dependsOn", "restart", "stop", "logs"),
+    *(
+        "description",
+        "state",
+        "runner",
+        "container",
+        "replicas",
+        "steps",
+        "dependsOn",
+        "restart",
+        "stop",
+        "logs",
+    ),
     "progress",
 )
 
