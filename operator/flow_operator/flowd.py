@@ -384,6 +384,11 @@ def main() -> None:
         sys.exit(f"flowd: {error}")
     operator.run_until(signals)
     operator.close()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written and closed. To take the interpreter down, too, takes longer than all of that
+    # (0.5 s on a busy machine), and there may be no such time left.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -46,5 +46,8 @@ def distrust_entry(info: os.stat_result) -> str | None:
     if info.st_mode & stat.S_IWOTH:
         return "may be written by everybody: chmod o-w"
     if info.st_uid not in (0, os.geteuid()):
-        return f"belongs to user {info.st_uid}, who is neither root nor the operator's user"
+        return (
+            f"belongs to user {info.st_uid}, who is neither root nor the operator's user: chown "
+            f"it, or run flowd as that user (docker run --user {info.st_uid})"
+        )
     return None
