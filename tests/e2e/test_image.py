@@ -130,7 +130,7 @@ def image(docker: Docker) -> Iterator[str]:
         if line.startswith("FROM ")
     )
     there = docker.ask("image", "inspect", base).returncode == 0
-    require(None if there else f"the engine has no {base}: docker pull it, or bash .ci/base-image")
+    assert there, f"the engine has no {base}: docker pull it, or bash .ci/base-image"
     name = f"flow-image-test-{uuid.uuid4().hex[:12]}"
     docker("build", "--network", "host", "--tag", name, str(ROOT))
     yield name
