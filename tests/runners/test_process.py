@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from flow_operator.clock import SystemClock
@@ -144,6 +145,23 @@ class TestProcessRunner(RunnerContract):
         with pytest.raises(TerminalError, match="/nonexistent/env"):
             runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
         assert runner.observe("demo") == ()
+
+    def test_what_is_kept_of_runs_shares_the_names_of_its_fields(self) -> None:
+        """They would take more memory than what they name."""
+        with self.connect() as runner:
+            assert isinstance(runner, ProcessRunner)
+            for number in range(2):
+                runner.launch(launch(f"r{number}", FOREVER, flow=f"f{number}"))
+            one, other = (run.state["steps"][0] for run in runner._runs.values())
+            assert list(map(id, one)) == list(map(id, other))
+
+    def test_the_shim_may_tell_of_names_that_are_not_utf_8(self) -> None:
+        """As Python has them: each byte that fits nowhere is a lone surrogate."""
+        with self.connect() as runner:
+            runner.launch(msgspec.structs.replace(launch("r1", FOREVER), base="/no\udcff"))
+            [instance] = runner.observe("demo")
+            assert instance.steps[0].exit is not None
+            assert "/no\udcff" in instance.steps[0].exit.detail
 
     def test_signals_and_descriptors_of_a_step_are_as_new(self, runner: Runner) -> None:
         """Default handlers, nothing blocked, 0 to 2 open, and the usual soft limit."""

@@ -53,8 +53,6 @@ class Stream:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = threading.RLock()
-        self._mark = path.with_suffix(".rotating")
-        self._new = path.with_suffix(".new")
         self.times = TimeIndex(path.with_suffix(".times"))
         self._kept: list[_Kept] = []
         self._hole = 0
@@ -63,6 +61,14 @@ class Stream:
         self._able = False
         with self._lock:
             self._recover()
+
+    @property
+    def _mark(self) -> Path:
+        return self.path.with_suffix(".rotating")
+
+    @property
+    def _new(self) -> Path:
+        return self.path.with_suffix(".new")
 
     # --- where it is ---------------------------------------------------------------------
 

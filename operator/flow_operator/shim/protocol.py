@@ -14,6 +14,7 @@ import hashlib
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,14 @@ def send(sock: socket.socket, data: bytes) -> None:
         os.close(memory)
 
 
-def receive(sock: socket.socket) -> dict[str, Any] | None:
+def receive(
+    sock: socket.socket, decode: Callable[[bytes], Any] = json.loads
+) -> dict[str, Any] | None:
     """Receive one message; None once the other side has closed.
+
+    Args:
+        sock: the connection.
+        decode: reads JSON.
 
     Raises:
         BlockingIOError: a non-blocking socket has nothing to read.
@@ -74,7 +81,7 @@ def receive(sock: socket.socket) -> dict[str, Any] | None:
         with open(descriptors[0], "rb") as file:
             file.seek(0)
             data = file.read()
-    message: dict[str, Any] = json.loads(data)
+    message: dict[str, Any] = decode(data)
     return message
 
 
