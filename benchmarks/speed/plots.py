@@ -88,8 +88,12 @@ def _curves(plt: Any, figures: Figures) -> Any:
             sizes = figures.sizes(who, name)
             values = [figures.figure(who, name, size) for size in sizes]
             medians = [value.median for value in values if value]
-            place.plot(sizes, medians, marker="o", markersize=4, label=who, color=_COLOURS[who])
+            if medians:
+                place.plot(sizes, medians, "o-", markersize=4, label=who, color=_COLOURS[who])
         place.set(xscale="log", yscale="log", xlabel="flows", ylabel=BY_NAME[name].unit)
+        place.xaxis.set_major_formatter("{x:,.0f}")
+        place.yaxis.set_major_formatter("{x:g}")
+        place.minorticks_off()
         place.set_title(BY_NAME[name].title, fontsize=9)
     axes[-1].legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
