@@ -112,8 +112,12 @@ def slope(points: Sequence[tuple[float, float]]) -> float:
 
 
 def summary(samples: Iterable[Sample]) -> str:
-    """The median of each measure, for whoever watches the run."""
-    values: dict[str, list[float]] = defaultdict(list)
+    """The median of each measure of each contender, for whoever watches the run."""
+    values: dict[tuple[str, str], list[float]] = defaultdict(list)
     for sample in samples:
-        values[sample.measure].append(sample.value)
-    return ", ".join(f"{name} {statistics.median(found):.3g}" for name, found in values.items())
+        values[sample.contender, sample.measure].append(sample.value)
+    several = len({who for who, _ in values}) > 1
+    return ", ".join(
+        f"{f'{who} ' if several else ''}{name} {statistics.median(found):.3g}"
+        for (who, name), found in values.items()
+    )
