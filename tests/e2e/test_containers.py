@@ -25,6 +25,8 @@ echo $i >"$FLOW_DATA/emitted"
 """
 """Numbered lines until SIGTERM; then how many there were."""
 
+TALK = 'seq 1 2000; touch "$FLOW_DATA/said"; exec sleep 1000'
+
 COPY = "while read -r line; do echo $line; done"
 STORE = 'exec cat >>"$FLOW_DATA/stored"'
 
@@ -155,8 +157,13 @@ def test_a_container_that_crashes_is_replaced_alone_on_its_old_pipes(
         name: before[name] for name in ("s0", "s2")
     }
     await_stored(flowd, "crash", (flowd.work("crash") / "stored").stat().st_size)
-    step = flowd.status("crash")["steps"][1]
-    assert (step["restarts"], step["lastExit"]["signal"]) == (1, 9)
+
+    def told() -> None:
+        step = flowd.status("crash")["steps"][1]
+        assert step["lastExit"] is not None
+        assert (step["restarts"], step["lastExit"]["signal"]) == (1, 9)
+
+    eventually(told)
     assert flowd.command("stop", "crash") == {"crash": "stopped"}
     # What cat had read and not yet written went with it; the source saw no broken pipe.
     count = int((flowd.work("crash") / "emitted").read_text())
@@ -233,6 +240,20 @@ def test_containers_of_others_are_left_alone(
     finally:
         for other in others:
             engine.remove_container(other, force=True)
+
+
+def test_an_operator_that_ends_leaves_no_container_behind(
+    flowd: Flowd, boxes: Boxes, image: str
+) -> None:
+    """All are drained, and what they printed is in the log before they are removed."""
+    flowd.create(contained(image, "ends", COUNT, STORE), contained(image, "talks", TALK))
+    for name in ("ends", "talks"):
+        flowd.await_status(name, "running", within=60)
+    await_stored(flowd, "ends", 1000)
+    eventually(lambda: _assert((flowd.work("talks") / "said").exists()))
+    assert flowd.end() == 0
+    assert boxes.all() == []
+    assert flowd.logs("talks", "s0").splitlines() == [str(number) for number in range(1, 2001)]
 
 
 def test_a_pause_holds_every_container_and_a_stop_thaws_them(

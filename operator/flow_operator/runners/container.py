@@ -115,9 +115,8 @@ class ContainerRunner:
             self._pipes.hold(run.run, len(run.names), run.ended, starting)
 
     def close(self, *, final: bool) -> None:
-        """Hang up; containers go on."""
-        del final
-        self._world.close()
+        """Hang up; containers go on. A final close waits until those that have ended are gone."""
+        self._world.close(final=final)
         self._copies.close()
         self._engine.close()
 

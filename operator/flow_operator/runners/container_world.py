@@ -27,6 +27,9 @@ from flow_operator.settings import Layout
 _LONGEST = 5.0
 """Seconds between two tries to reach an engine that is away, at most."""
 
+_PATIENCE = 5.0
+"""Seconds in which a container can be removed, or the next operator does it."""
+
 _AGAIN = 2.0
 """Seconds until an engine that would not remove a container is asked once more."""
 
@@ -60,6 +63,7 @@ class World:
         self._away: str | None = "the container engine was not asked yet"
         self._events: Events | None = None
         self._retired: dict[str, Box] = {}
+        self._removed = threading.Condition(self.lock)
         self._work = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -80,8 +84,10 @@ class World:
             thread.start()
             self._threads.append(thread)
 
-    def close(self) -> None:
-        """Follow no more."""
+    def close(self, *, final: bool) -> None:
+        """Follow no more; if nothing is to run any more, once all containers are removed."""
+        if final:
+            self._await_removed()
         self.closing.set()
         self._work.set()
         with self.lock:
@@ -337,6 +343,14 @@ class World:
             self._work.wait(_AGAIN if refused else None)
             self._work.clear()
 
+    def _await_removed(self) -> None:
+        """Wait for it, as long as it goes on."""
+        with self._removed:
+            while self._retired and self._away is None:
+                if not self._removed.wait(_PATIENCE):
+                    log.warning("containers are left to be removed", count=len(self._retired))
+                    return
+
     def copied(self) -> None:
         """All of some container's output is in our log."""
         self._work.set()
@@ -357,6 +371,7 @@ class World:
                 continue
             with self.lock:
                 self._retired.pop(box.id, None)
+                self._removed.notify_all()
                 over = box.run not in self.runs and all(
                     other.run != box.run for other in self._retired.values()
                 )
