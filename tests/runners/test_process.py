@@ -151,14 +151,14 @@ class TestProcessRunner(RunnerContract):
         with self.connect() as runner:
             assert isinstance(runner, ProcessRunner)
             for number in range(2):
-                runner.launch(launch(f"r{number}", FOREVER, flow=f"f{number}"))
+                runner.launch(self.launch(f"r{number}", FOREVER, flow=f"f{number}"))
             one, other = (run.state["steps"][0] for run in runner._runs.values())
             assert list(map(id, one)) == list(map(id, other))
 
     def test_the_shim_may_tell_of_names_that_are_not_utf_8(self) -> None:
         """As Python has them: each byte that fits nowhere is a lone surrogate."""
         with self.connect() as runner:
-            runner.launch(msgspec.structs.replace(launch("r1", FOREVER), base="/no\udcff"))
+            runner.launch(msgspec.structs.replace(self.launch("r1", FOREVER), base="/no\udcff"))
             [instance] = runner.observe("demo")
             assert instance.steps[0].exit is not None
             assert "/no\udcff" in instance.steps[0].exit.detail
