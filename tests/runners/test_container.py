@@ -73,6 +73,35 @@ class TestContainerRunner(RunnerContract):
         finally:
             runner.close(final=False)
 
+    @pytest.mark.parametrize("known", [True, False], ids=["same-operator", "next-operator"])
+    def test_an_attempt_that_somebody_starts_again_is_ended(self, *, known: bool) -> None:
+        """As `docker restart` does: its pipes are those of the attempt that runs instead."""
+        with self.connect() as runner:
+            # It is not removed meanwhile, as if its log were still being copied.
+            runner._copies.copied = lambda _container: False
+            launch = self.launch("r1", "exec sleep 1000")
+            runner.launch(launch)
+            [first] = self.containers()
+            self.api.kill(first["Id"])
+            self.await_exit(runner)
+            runner.start_step(launch, 0, 2)
+            if known:
+                self.api.start(first["Id"])
+                eventually(lambda: _assert(self.running() == 1))
+        if not known:
+            self.api.start(first["Id"])
+            with self.connect() as runner:
+                eventually(lambda: _assert(self.running() == 1))
+                assert self.one(runner).steps[0].attempt == 2
+
+    def running(self) -> int:
+        """How many of our containers run, the one that was started last among them."""
+        states = {
+            row["Labels"]["flow-operator.dev/attempt"]: row["State"] for row in self.containers()
+        }
+        assert states["2"] == "running"
+        return list(states.values()).count("running")
+
 
 def _assert(condition: bool) -> None:
     assert condition

@@ -462,10 +462,10 @@ def test_any_user_may_open_a_pipe_but_only_in_the_container(world: World) -> Non
 
 
 def test_what_is_no_pipe_is_not_opened(world: World, root: Path) -> None:
-    """Somebody within a container could have put a link to any file of the machine there."""
+    """Somebody within a container could have put a link to anything of the machine there."""
     path = world.held.hold("r1", 2)
     target = root / "target"
-    target.write_bytes(b"precious")
+    os.mkfifo(target)
     (path / "0.fifo").unlink()
     (path / "0.fifo").symlink_to(target)
     world.kill_shim()
@@ -481,7 +481,6 @@ def test_what_is_no_pipe_is_not_opened(world: World, root: Path) -> None:
         world.held.hold("r1", 3)
     assert _ends(world) == [], "those that could be opened"
     world.held.hold("r1", 2)
-    assert target.read_bytes() == b"precious"
 
 
 def test_a_run_that_does_not_fit_is_refused_and_leaves_nothing_open(world: World) -> None:

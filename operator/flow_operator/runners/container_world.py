@@ -167,18 +167,26 @@ class World:
 
     def _take(self, box: Box) -> None:
         with self.lock:
-            if box.id in self._retired:
-                return
-            run = self.runs.get(box.run)
-            if run is None:
+            retired = box.id in self._retired
+            run = None if retired else self.runs.get(box.run)
+            if run is None and not retired:
                 run = self.runs[box.run] = Run(box.run, box.flow_id, box.replica, box.names)
-            replaced = run.take(box)
+            replaced = run.take(box) if run is not None else None
+        if retired:
+            self._end_again(box)
+            return
         if box.started:
             key = LogKey(box.run, box.flow_id, box.replica, box.names[box.index], box.attempt)
             self._copies.follow(key, box.id)
         if replaced is not None:
             self._retire(replaced)
         self.notify(box.flow_id)
+
+    def _end_again(self, box: Box) -> None:
+        """What another has taken the place of must not run: its pipes are the other one's."""
+        if box.alive:
+            log.warning("somebody has started a container that was over", name=box.name)
+            self._engine.signal(box.name, "SIGKILL")
 
     def _miss(self, name: str) -> None:
         """A container is there no more."""
