@@ -92,7 +92,8 @@ class RecordCache:
             if self._changed < max(LEAST, len(self._files) // _SHARE):
                 return
             self._changed = 0
-            files = dict(self._files)
+            files = {name: f for name, f in self._files.items() if self._present(name) is not None}
+            self._files = dict(files)
         kept = [(self._present(flow_id), *file) for flow_id, file in files.items()]
         entries = [
             _encoded(record, digest)
@@ -108,11 +109,6 @@ class RecordCache:
                 write_quietly(self._path, _head(rest) + b"\n" + rest)
         except StorageError as error:
             log.debug("the cache of flows is not written", error=str(error))
-
-    def drop(self, flow_id: str) -> None:
-        """A flow is gone."""
-        with self._lock:
-            self._files.pop(flow_id, None)
 
     def done(self) -> None:
         """Forget what was loaded and not asked for."""

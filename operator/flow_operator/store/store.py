@@ -286,7 +286,6 @@ class Store:
             with storage_errors(f"cannot remove {tombstone.flow_id}"):
                 (self._directory / f"{tombstone.flow_id}.yaml").unlink(missing_ok=True)
             self._history.drop(tombstone.flow_id)
-            self._cache.drop(tombstone.flow_id)
             del self._records[tombstone.flow_id]
             return True
 
