@@ -33,17 +33,13 @@ class Figures:
         self._probes = probes
         self._lock = threading.Lock()
         self._samples: dict[str, tuple[float, tuple[Usage, ...]]] = {}
+        self._cleared = clock.monotonic()
 
     def added(self, statuses: Iterable[FlowStatus]) -> list[FlowStatus]:
         """The same statuses with figures at most two seconds old."""
         statuses = list(statuses)
         with self._lock:
             self._sample([status.flow_id for status in statuses if self._stale(status)])
-            self._samples = {
-                run: sample
-                for run, sample in self._samples.items()
-                if self._clock.monotonic() - sample[0] <= 2 * MAX_AGE
-            }
             return [self._with_figures(status) for status in statuses]
 
     def known(self, status: FlowStatus) -> FlowStatus:
@@ -60,6 +56,13 @@ class Figures:
         if not flow_ids:
             return
         now = self._clock.monotonic()
+        if now - self._cleared >= MAX_AGE:  # And not each time: it takes a look at all of them.
+            self._cleared = now
+            self._samples = {
+                run: sample
+                for run, sample in self._samples.items()
+                if now - sample[0] <= 2 * MAX_AGE
+            }
         for runner in self._runners.values():
             try:
                 usage = runner.usage(flow_ids)
