@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import flow_operator.lean  # noqa: F401 - before all others: they import structlog
+
+# isort: split
 import errno
 import os
 import queue

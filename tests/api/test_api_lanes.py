@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from serving import Peer, plain, serving
+from waitress.task import ThreadedTaskDispatcher
 
 from flow_operator.api import Server
 from flow_operator.api.caps import Caps
@@ -91,8 +92,11 @@ def inside(gate: Gate, count: int) -> None:
 def test_who_would_wait_too_long_is_refused(gate: Gate) -> None:
     """503 with Retry-After, at once; those who wait already are answered."""
     with serving(gate, caps=Caps(waiting=5)) as server, contextlib.ExitStack() as stack:
-        eventually(lambda: all_idle(server))
-        peers = waiting(stack, server, THREADS + 5)
+        peers = []
+        for count in range(1, THREADS + 1):
+            peers += waiting(stack, server, 1)
+            eventually(lambda count=count: inside(gate, count))
+        peers += waiting(stack, server, 5)
         eventually(lambda: queued(server, 5))
         with Peer(server).get("/") as refused:
             head, _, body = refused.rest().partition(b"\r\n\r\n")
@@ -105,6 +109,41 @@ def test_who_would_wait_too_long_is_refused(gate: Gate) -> None:
 
 def all_idle(server: Any) -> None:
     assert server._server.task_dispatcher._work.active_count == 0
+
+
+def test_threads_are_started_when_they_are_needed(gate: Gate) -> None:
+    """A few at first; one more for each request that would wait."""
+    with serving(gate) as server, contextlib.ExitStack() as stack:
+        few = len(server._server.task_dispatcher._work.threads)
+        assert few < 10
+        peers = waiting(stack, server, few + 6)
+        eventually(lambda: inside(gate, few + 6))
+        assert len(server._server.task_dispatcher._work.threads) == few + 6
+        gate.release.set()
+        assert [peer.answer() for peer in peers] == [(200, b"hello")] * len(peers)
+
+
+def test_calls_are_answered_where_no_thread_can_be_had(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By those that run already, one after the other; and by more once there are some again."""
+
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serving(gate) as server, contextlib.ExitStack() as stack:
+        few = len(server._server.task_dispatcher._work.threads)
+        eventually(lambda: all_idle(server))
+        with monkeypatch.context() as patch:
+            patch.setattr(ThreadedTaskDispatcher, "start_new_thread", refuse)
+            peers = waiting(stack, server, few + 3)
+            eventually(lambda: queued(server, 3))
+            eventually(lambda: inside(gate, few))
+            assert len(server._server.task_dispatcher._work.threads) == few
+        peers += waiting(stack, server, 1)
+        eventually(lambda: inside(gate, few + 1))
+        gate.release.set()
+        assert [peer.answer() for peer in peers] == [(200, b"hello")] * len(peers)
 
 
 def test_large_bodies_wait_for_each_other(gate: Gate) -> None:

@@ -12,7 +12,11 @@ if TYPE_CHECKING:
     from flow_operator.api.channel import Channel
 
 THREADS = 96
-"""Three times the commands that may wait at once (32); an idle thread costs about 30 kB."""
+"""At most; three times the commands that may wait at once (32). They are started as they are
+needed: an idle one costs about 30 kB."""
+
+_FIRST = 4
+"""Threads of the first hour: where no further one can be had, these answer."""
 
 LARGE_THREADS = 1
 """Large bodies that are worked on at once: see docs/design.md for what one takes."""
@@ -34,7 +38,7 @@ class Lanes:
     def __init__(self, caps: Caps, prefix: str) -> None:
         self._caps = caps
         self._health_paths = frozenset(prefix + path for path in _HEALTH)
-        self._work = _lane(THREADS)
+        self._work = _lane(_FIRST)
         self._large = _lane(LARGE_THREADS)
         self._health = _lane(1)
 
@@ -45,6 +49,8 @@ class Lanes:
             channel.refuse(503, "too many requests are waiting; try again later", retry_after=1)
         else:
             lane.add_task(channel)
+            if lane is self._work:
+                _grow(lane)
 
     def _lane_of(self, request: Any) -> ThreadedTaskDispatcher:
         if request.error is not None:
@@ -69,3 +75,14 @@ def _waiting(lane: ThreadedTaskDispatcher) -> int:
     """Who queues without a thread that is just waking up for him."""
     with lane.lock:
         return len(lane.queue) - (len(lane.threads) - int(lane.active_count))
+
+
+def _grow(lane: ThreadedTaskDispatcher) -> None:
+    """Have one thread more where somebody would wait for one. In the loop only."""
+    running = set(lane.threads)
+    if len(running) < THREADS and _waiting(lane) > 0:
+        try:
+            lane.set_thread_count(len(running) + 1)
+        except RuntimeError:  # The system has none to give: those that run will come to it.
+            with lane.lock:
+                lane.threads.intersection_update(running)
