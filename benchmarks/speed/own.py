@@ -116,10 +116,22 @@ class Own:
             shell = f"{pipe} source {size} | cat | {pipe} sink {sunk}"
             try:
                 operator.start_empty(ours, register)
-                subprocess.run(["/bin/sh", "-c", shell], check=True, timeout=PATIENCE)
-                self._tell("pipeline", 1, _rate(sunk, size), SHELL)
-                ours.post([_flow("pipeline", commands, restart={"policy": "Never"})])
-                self._tell("pipeline", 1, _rate(sunk, size))
+                ways: list[tuple[str, Callable[[], object]]] = [
+                    (
+                        SHELL,
+                        lambda: subprocess.run(
+                            ["/bin/sh", "-c", shell], check=True, timeout=PATIENCE
+                        ),
+                    ),
+                    (
+                        OURS,
+                        lambda: ours.post([_flow("pipe", commands, restart={"policy": "Never"})]),
+                    ),
+                ]
+                # In turn: whoever is second finds the machine warmed up, or worn out.
+                for who, begin in ways[:: -1 if self.round % 2 else 1]:
+                    begin()
+                    self._tell("pipeline", 1, _rate(sunk, size), who)
             finally:
                 ours.close()
                 end_workers(register)
