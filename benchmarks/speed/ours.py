@@ -20,7 +20,7 @@ from speed.contender import Launched, Load, Work, flow_name
 from speed.register import Register
 
 PATIENCE = 300.0
-"""Seconds after which an operator counts as stuck; a busy machine drains 5,000 flows in over a minute."""
+"""Seconds after which an operator counts as stuck; 5,000 flows take a busy one over a minute."""
 
 
 class Ours(Launched):

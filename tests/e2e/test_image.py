@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from support import ROOT, eventually, make_document, require
+from runners.boxes import engine_url
+from support import ROOT, eventually, make_document
 
 pytestmark = pytest.mark.timeout(900)  # The first of them waits until the image is built.
 
@@ -114,11 +115,7 @@ class Box:
 
 @pytest.fixture(scope="session")
 def docker() -> Docker:
-    engine = os.environ.get("FLOW_TEST_ENGINE")
-    require(
-        None if engine else "FLOW_TEST_ENGINE names no engine; set it to unix:///run/docker.sock"
-    )
-    return Docker(str(engine))
+    return Docker(engine_url())
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from pathlib import Path
 import docker
 import docker.errors
 
+from runners.boxes import engine_url
 from support import eventually, require
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
@@ -84,6 +85,7 @@ class Dockerd:
 @contextlib.contextmanager
 def dockerd() -> Iterator[Dockerd]:
     """A running engine of its own, with nothing in it."""
+    engine_url()  # Where there is none, there need not be another.
     require(None if shutil.which("dockerd") else "there is no dockerd (on Debian: docker.io)")
     with tempfile.TemporaryDirectory(prefix="flow-dockerd-", ignore_cleanup_errors=True) as name:
         made = Dockerd(Path(name))

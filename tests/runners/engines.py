@@ -23,6 +23,7 @@ import docker
 import docker.errors
 
 import flow_operator
+from runners.boxes import engine_url
 from support import eventually, require
 
 LABEL = "flow-operator.dev/test"
@@ -124,9 +125,7 @@ def _programs() -> list[str]:
 @contextlib.contextmanager
 def engine() -> Iterator[Engine]:
     """The engine of this machine, if there is one."""
-    url = os.environ.get("FLOW_TEST_ENGINE")
-    require(None if url else "FLOW_TEST_ENGINE names no engine; set it to unix:///run/docker.sock")
-    made = Engine(str(url))
+    made = Engine(engine_url())
     try:
         yield made
     finally:
@@ -148,6 +147,7 @@ class OwnEngine(Engine):
     @contextlib.contextmanager
     def started(cls, root: Path) -> Iterator[OwnEngine]:
         """One with its data below ``root``."""
+        engine_url()  # Where there is none, there need not be another.
         missing = shutil.which("dockerd") is None or os.geteuid() != 0
         require("only root can start a dockerd, where there is one" if missing else None)
         made = cls(root)
