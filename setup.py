@@ -58,7 +58,7 @@ setup(
     ],
     extras_require={
         "bench": ["matplotlib>=3.8,<4"],
-        "container": ["docker>=7.1,<8"],
+        "container": ["docker>=7.1,<8", "requests>=2.31,<3"],
         "kubernetes": ["kubernetes>=30"],
         "test": TEST,
         "dev": [
