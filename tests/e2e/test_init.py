@@ -13,7 +13,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flow_operator.runners.held_pipes import HeldPipes
 from flow_operator.runners.procfs import read_proc
+from flow_operator.runners.shim_link import ShimLink
+from flow_operator.settings import Layout
 from support import Flowd, eventually, make_document, require
 
 NAMESPACE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
@@ -160,6 +163,35 @@ def test_flows_outlive_an_operator_that_refuses_to_start(contain: Make, root: Pa
     eventually(container.answers)
     container.await_status("one", "running")
     assert container.pids("one") == pids
+
+
+def test_pipes_of_containers_outlive_an_operator_that_refuses_to_start(
+    contain: Make, root: Path
+) -> None:
+    """They would break with PID 1, and what they join runs on outside of it."""
+    tokens = root / "tokens.yaml"
+    good = "tokens: [{name: t, role: admin, token: 0123456789abcdef0123456789abcdef}]\n"
+    tokens.write_text(good)
+    tokens.chmod(0o600)
+    container = contain("--tokens", str(tokens)).start()
+    container.client.headers["Authorization"] = "Bearer 0123456789abcdef0123456789abcdef"
+    link = ShimLink(container.data, lambda _event: None, lambda _link: None)
+    try:
+        pipes = HeldPipes(Layout(container.data), link.call)
+        pipe = pipes.hold("run", 2) / "0.fifo"
+        init = container.init
+        tokens.write_text("tokens: 7\n")
+        os.kill(container.operator, signal.SIGKILL)
+        eventually(lambda: _says(container, "ended with code 1"))
+        with pipe.open("r+b", buffering=0) as end:
+            end.write(b"x")
+            assert pipes.in_flight(["run"]) == {"run": (0, 1)}
+        tokens.write_text(good)
+        eventually(container.answers)
+        assert container.init == init
+        pipes.release("run")
+    finally:
+        link.close()
 
 
 def _says(container: Container, what: str) -> None:

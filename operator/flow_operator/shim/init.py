@@ -130,7 +130,8 @@ class Init(Shim):
 
     @property
     def _lives(self) -> bool:
-        return any(run.alive for run in self._runs.values())
+        """Whether something would end with us: a step, or the pipes between containers."""
+        return bool(self._held) or any(run.alive for run in self._runs.values())
 
     def _start_operator(self) -> None:
         self._start_at, self._met, self._begun = None, False, time.monotonic()
@@ -260,6 +261,9 @@ def main() -> None:
     # The last one counts: whatever was said, it is the directory that we serve.
     command = [flowd, *arguments, "--data", data]
     shim = Init(Path(data), *claimed, command, say)
+    if option("cgroups", arguments, os.environ) != "off":
+        # While nobody else is in our group: one that others live in hands no controllers down.
+        shim.find_groups()
     server.settle(claimed[0], ignored=("SIGHUP", "SIGPIPE"))
     shim.serve()
     sys.exit(shim.code)

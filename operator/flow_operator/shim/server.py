@@ -187,6 +187,10 @@ class Shim:
             raise UnknownRunError(message["run"])
         return run
 
+    def find_groups(self) -> None:
+        """Take our place among the cgroups, where there are any that we may write."""
+        self._groups = Cgroups.found(str(self._data))
+
     # --- requests ------------------------------------------------------------------------
 
     def _hello(self, message: dict[str, Any], client: Client) -> dict[str, Any]:
@@ -194,7 +198,7 @@ class Shim:
         if not message["cgroups"]:
             self._groups = None
         elif self._groups is None:
-            self._groups = Cgroups.found(str(self._data))
+            self.find_groups()
         client.subscribed = True
         return {
             "version": protocol.VERSION,
