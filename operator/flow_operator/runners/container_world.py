@@ -262,8 +262,12 @@ class World:
                     continue
                 run.launched = True
         with self.lock:
+            # Not of a launch that is just being made: all of it comes before any start.
             idle = [
-                box for run in self.runs.values() for box in run.boxes.values() if box.unstarted
+                box
+                for run in self.runs.values()
+                for box in run.boxes.values()
+                if box.unstarted and run.launched
             ]
         for box in idle:
             try:
