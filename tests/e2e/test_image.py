@@ -157,6 +157,22 @@ def test_a_flow_comes_back_with_its_volume(box: Box) -> None:
     assert first[:second] == list(range(1, second + 1))
 
 
+def test_the_quickstart_runs_in_it_and_comes_back(docker: Docker, image: str) -> None:
+    """Its programs need no more than the image has."""
+    box = Box(docker, image, ROOT / "manifests/quickstart")
+    names = [path.stem for path in box.manifests.glob("*.yaml")]
+    try:
+        box.start()
+        for name in names:
+            box.await_running(name)
+        assert box.stop() == 0
+        box.again()
+        for name in names:
+            box.await_running(name)
+    finally:
+        box.destroy()
+
+
 def test_it_runs_with_as_little_as_can_be(box: Box) -> None:
     """User 65532, nothing writable, no capability; no pip, no compiler; and it is healthy."""
     box.start(make_document("one", "exec sleep 1000"))

@@ -194,8 +194,9 @@ def test_what_may_not_be_read_is_not_gone(make_flowd: Callable[..., Flowd]) -> N
 
     def told() -> None:
         errors = {entry["file"]: entry["error"] for entry in folder(flowd)["files"]}
-        assert errors["a.yaml"] == "a.yaml: cannot read it: Permission denied"
-        assert errors["sub/"] == "sub/: cannot read it: Permission denied"
+        for name in ("a.yaml", "sub/"):
+            said = f"{name}: cannot read it: Permission denied; have the operator's user read it"
+            assert errors[name] == said
 
     eventually(told)
     assert "Permission denied" in flowd.status("a")["message"]

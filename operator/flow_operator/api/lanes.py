@@ -15,8 +15,9 @@ THREADS = 96
 """At most; three times the commands that may wait at once (32). They are started as they are
 needed: an idle one costs about 30 kB."""
 
-_FIRST = 4
-"""Threads of the first hour: where no further one can be had, these answer."""
+_FIRST = 32
+"""Of the start: as many as commands may wait at once, so that others seldom need a further one. To
+start one under load holds the loop up for a switch of threads, so a burst that needs many waits."""
 
 LARGE_THREADS = 1
 """Large bodies that are worked on at once: see docs/design.md for what one takes."""
