@@ -57,6 +57,8 @@ client: $(VENV)/run.stamp ## writes the synchronous client from the asynchronous
 manual: $(VENV)/run.stamp ## writes docs/cli.md from the commands of flowctl
 	$(BIN)/python -m flow_operator.flowctl.manual docs/tasks.yaml > docs/cli.md.tmp
 	@mv docs/cli.md.tmp docs/cli.md
+	$(BIN)/python -m flow_operator.flowctl.manual > docs/cli.md.tmp
+	@mv docs/cli.md.tmp operator/flow_operator/flowctl/summaries.py
 
 # For every Python and machine at once; uv tells the hashes of all files that an index has.
 LOCK = $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes \

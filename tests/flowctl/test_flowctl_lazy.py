@@ -87,3 +87,20 @@ def test_a_command_that_does_not_exist_is_told_with_those_that_are_like_it(flowc
     result = flowctl("stauts")
     assert result.exit_code == 2
     assert "'status'" in result.stderr
+
+
+def test_the_help_of_all_imports_no_command():
+    """Only what tells where to connect, and what an error becomes."""
+    code = (
+        "import sys\n"
+        "from flow_operator.flowctl.main import main\n"
+        "sys.argv = ['flowctl', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit:\n"
+        "    print(*sys.modules, file=sys.stderr)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    modules = {f"flow_operator.flowctl.{place.split(':')[0]}" for place in COMMANDS.values()}
+    assert not modules & set(done.stderr.split())
+    assert all(f"\n  {name} " in done.stdout for name in COMMANDS)

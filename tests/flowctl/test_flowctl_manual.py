@@ -6,10 +6,12 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from stub_operator import manifest
 
+from flow_operator.flowctl import manual, summaries
 from flow_operator.flowctl.main import COMMANDS
 from support import ROOT
 
@@ -47,6 +49,11 @@ def test_the_page_is_that_of_the_commands():
         text=True,
     ).stdout
     assert PAGE.read_text() == printed, "docs/cli.md is old: run `make manual`"
+
+
+def test_help_says_of_each_command_what_it_says_itself():
+    """``make manual`` writes that, too."""
+    assert Path(summaries.__file__).read_text() == manual.summaries()
 
 
 def test_every_command_is_on_the_page():

@@ -18,6 +18,7 @@ from flow_operator.errors import FlowError
 from flow_operator.flowctl.failure import report
 from flow_operator.flowctl.lazy import LazyCommands
 from flow_operator.flowctl.session import connection_options
+from flow_operator.flowctl.summaries import SUMMARIES
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -70,6 +71,16 @@ class FlowctlGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Also by an alias."""
         return super().get_command(ctx, ALIASES.get(cmd_name, cmd_name))
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """All commands with a sentence each, for which none is imported."""
+        del ctx
+        limit = formatter.width - 6 - max(map(len, SUMMARIES))
+        with formatter.section("Commands"):
+            stand_ins = [click.Command(name, help=said) for name, said in SUMMARIES.items()]
+            formatter.write_dl(
+                [(str(one.name), one.get_short_help_str(limit)) for one in stand_ins]
+            )
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command.

@@ -1,11 +1,13 @@
-"""Writes docs/cli.md from the commands themselves: ``make manual``.
+"""Writes docs/cli.md, and summaries.py, from the commands themselves: ``make manual``.
 
-The comparison with other tools stands in docs/tasks.yaml, whose path is the argument.
+The comparison with other tools stands in docs/tasks.yaml, whose path is the argument; without one
+summaries.py is written.
 """
 
 from __future__ import annotations
 
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -27,6 +29,11 @@ _HEAD = """\
 Written by `make manual` from the commands themselves and from `docs/tasks.yaml`. How they work
 together is told in [flowctl](flowctl.md).
 """
+
+_SUMMARIES = '''\
+"""What `flowctl --help` says of each command, without importing them; written by `make manual`."""
+
+'''
 
 _TASKS = """\
 ## The same ten tasks elsewhere
@@ -154,8 +161,25 @@ def _anchor(title: str) -> str:
     return re.sub(r"[^a-z0-9-]", "", title.lower().replace(" ", "-"))
 
 
+def summaries() -> str:
+    """The module that has what `flowctl --help` says of each command."""
+    lines = (
+        f"    {json.dumps(name)}: {json.dumps(_first(command))},\n"
+        for name, command in cli.commands.items()
+    )
+    return f"{_SUMMARIES}SUMMARIES = {{\n{''.join(lines)}}}\n"
+
+
+def _first(command: click.Command) -> str:
+    """The first paragraph of its help."""
+    return " ".join((command.help or "").split("\n\n")[0].split())
+
+
 def main() -> None:
-    """Print the page."""
+    """Print the page, or the module."""
+    if len(sys.argv) == 1:
+        sys.stdout.write(summaries())
+        return
     path = Path(sys.argv[1])
     [document] = parse_yaml(SourceText(path.read_text(encoding="utf-8"), str(path)))
     sys.stdout.write(manual(document.data))
