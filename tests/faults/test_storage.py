@@ -179,9 +179,14 @@ def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[
             assert tracer.stderr is not None
             if "attached" not in tracer.stderr.readline():
                 pytest.skip("nobody may be traced here")
-            yield
-            tracer.send_signal(signal.SIGINT)
-            tracer.stderr.read()
+            try:
+                yield
+            finally:
+                tracer.send_signal(signal.SIGINT)
+                try:
+                    tracer.communicate(timeout=20)
+                except subprocess.TimeoutExpired:
+                    tracer.kill()  # The kernel lets go of whom it still waits for.
 
     return fault
 
