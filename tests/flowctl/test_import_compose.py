@@ -84,6 +84,7 @@ services:
     assert [step["command"] for step in steps] == [["serve", "-v"], ["run", "serve"]]
     assert steps[0]["workingDir"] == "/srv"
     assert [line for line, _ in done.remarks] == [2]
+    assert done.flows["a"]["spec"]["container"] == {"image": "x"}
     assert done.said("if the image has an entrypoint, write it before it")
 
 

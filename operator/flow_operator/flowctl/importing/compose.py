@@ -20,7 +20,8 @@ from flow_operator.flowctl.importing.yaml_file import load, replaced
 _OTHERS = "are not carried over: make them with the engine, where a service needs them"
 
 LEFT = {
-    **dict.fromkeys(("networks", "volumes", "secrets", "configs", "models"), _OTHERS),
+    **dict.fromkeys(("networks", "secrets", "configs", "models"), _OTHERS),
+    "volumes": "are made by the engine when a service needs them; options are not carried over",
     "include": "is not read: import that file as well",
 }
 SILENT = ("version", "name")

@@ -41,8 +41,9 @@ def carry_image(draft: Draft, keys: Section, image: str) -> None:
             container[field] = True
             if danger:
                 keys.say(key, f"needs flowd --engine-allow {key}")
-    container["volumes"] = _volumes(keys)
-    container["ports"] = _ports(keys)
+    for field, found in (("volumes", _volumes(keys)), ("ports", _ports(keys))):
+        if found:
+            container[field] = found
 
 
 def _command(draft: Draft, keys: Section) -> None:
