@@ -16,23 +16,22 @@ from collections.abc import Iterable
 from typing import Any
 
 from flow_operator.shim.connections import Client, UnknownRunError
-from flow_operator.shim.runs import Pipe
+from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import ROOM, require_room
 
 _DIRECTORY = "pipes"
 
 
-class Fifos:
-    """The named pipes of one run.
+class Fifos(Piped):
+    """The named pipes of one run; closed, they keep their names.
 
     Attributes:
-        pipes: by the index of the step before each.
         cut: the steps that have seen an end of their input that was none: nobody held the pipe,
             and the step before them had no process.
     """
 
-    def __init__(self, pipes: list[Pipe], cut: Iterable[int] = ()) -> None:
-        self.pipes = pipes
+    def __init__(self, pipes: Iterable[Pipe] = (), cut: Iterable[int] = ()) -> None:
+        super().__init__(pipes)
         self.cut = set(cut)
 
     @classmethod
@@ -43,7 +42,7 @@ class Fifos:
             OSError: they cannot be made or opened; none is held.
         """
         _make_directory(directory)
-        fifos = cls([])
+        fifos = cls()
         try:
             for index in range(count - 1):
                 path = os.path.join(directory, f"{index}.fifo")
@@ -59,24 +58,7 @@ class Fifos:
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
         self.cut -= {index, index + 1}
-        if index > 0:
-            self.pipes[index - 1].close_read()
-        if index < len(self.pipes):
-            self.pipes[index].close_write()
-
-    def in_flight(self) -> list[int]:
-        """Bytes in the pipe before each step; 0 for the first."""
-        return [0, *(pipe.bytes() for pipe in self.pipes)]
-
-    def fills(self) -> list[tuple[int, int, bool]]:
-        """How full the pipe before each step is; the first has none."""
-        return [(0, 0, False), *(pipe.fill for pipe in self.pipes)]
-
-    def close(self) -> None:
-        """Let go of all pipes; they keep their names."""
-        for pipe in self.pipes:
-            pipe.close_read()
-            pipe.close_write()
+        super().end(index)
 
 
 class Held:
@@ -149,8 +131,7 @@ class Held:
     def unpack(self, packed: dict[str, Any]) -> None:
         """Hold what :meth:`pack` was given, in the process that has inherited it."""
         for name, held in packed.items():
-            pipes = [Pipe(*ends) for ends in held["pipes"]]
-            self._runs[name] = Fifos(pipes, held["cut"])
+            self._runs[name] = Fifos((Pipe(*ends) for ends in held["pipes"]), held["cut"])
 
 
 def _make_directory(directory: str) -> None:

@@ -12,7 +12,8 @@ import select
 import signal
 from typing import Any
 
-from flow_operator.shim.runs import Pipe, Run, Step
+from flow_operator.shim.pipes import Pipe
+from flow_operator.shim.runs import Run, Step
 
 FORMAT = 2
 """Raised when the document changes its meaning; what reads it must still read older ones.
@@ -49,14 +50,12 @@ def unpack_run(packed: dict[str, Any]) -> Run:
     return run
 
 
-def descriptors(packed: dict[str, Any]) -> list[int]:
-    """What a run's successor must inherit."""
-    return ends(packed) + [step["pidfd"] for step in packed["steps"] if step["pidfd"] >= 0]
-
-
-def ends(packed: dict[str, Any]) -> list[int]:
-    """The ends of pipes that are held."""
-    return [end for pipe in packed["pipes"] for end in pipe if end >= 0]
+def descriptors(document: dict[str, Any]) -> list[int]:
+    """What a successor must inherit of the runs and of the named pipes."""
+    runs, held = document["runs"], document["held"].values()
+    ends = (end for packed in (*runs, *held) for pipe in packed["pipes"] for end in pipe)
+    pidfds = (step["pidfd"] for run in runs for step in run["steps"])
+    return [descriptor for descriptor in (*ends, *pidfds) if descriptor >= 0]
 
 
 def read(descriptor: int) -> dict[str, Any]:

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
-import select
 import signal
 import stat
-import struct
-import termios
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,74 +14,11 @@ from typing import Any
 from flow_operator.shim import cgroups
 from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.pidfd import signal_group
+from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import SpawnError, spawn
-
-_INT = struct.calcsize("i")
 
 _EPOCH = time.monotonic_ns()
 """When this shim was started: what it tells is newer than all that one before it has told."""
-
-
-class Pipe:
-    """A pipe of which the shim holds both ends, so that neither neighbour's death breaks it."""
-
-    def __init__(self, read: int, write: int) -> None:
-        self.read = read
-        self.write = write
-
-    @classmethod
-    def fresh(cls) -> Pipe:
-        """A new pipe."""
-        return cls(*os.pipe2(os.O_CLOEXEC))
-
-    @classmethod
-    def reopened(cls, path: str) -> Pipe | None:
-        """Both ends of the pipe that a living process holds as ``/proc/PID/fd/N``, if it may be."""
-        try:
-            # The reading end first: opening the other one asks for a reader.
-            ends = [
-                os.open(path, mode | os.O_NONBLOCK | os.O_CLOEXEC)
-                for mode in (os.O_RDONLY, os.O_WRONLY)
-            ]
-        except OSError:
-            return None
-        for end in ends:
-            fcntl.fcntl(end, fcntl.F_SETFL, fcntl.fcntl(end, fcntl.F_GETFL) & ~os.O_NONBLOCK)
-        return cls(*ends)
-
-    def close_write(self) -> None:
-        """Let the reader see the end of file once all writers are gone."""
-        if self.write >= 0:
-            os.close(self.write)
-            self.write = -1
-
-    def close_read(self) -> None:
-        """Let the writer see a broken pipe once all readers are gone."""
-        if self.read >= 0:
-            os.close(self.read)
-            self.read = -1
-
-    def bytes(self) -> int:
-        """Bytes that were written and not yet read."""
-        end = self.read if self.read >= 0 else self.write
-        if end < 0:
-            return 0
-        size: int = struct.unpack("i", fcntl.ioctl(end, termios.FIONREAD, b"\0" * _INT))[0]
-        return size
-
-    @property
-    def fill(self) -> tuple[int, int, bool]:
-        """(unread bytes, capacity in bytes, whether a writer would have to wait).
-
-        The capacity is 0 once nobody writes any more. Writers that do not fill whole pages have
-        to wait long before the capacity is reached; only poll tells.
-        """
-        if self.write < 0:
-            return self.bytes(), 0, False
-        poll = select.poll()
-        poll.register(self.write, select.POLLOUT)
-        full = not poll.poll(0)
-        return self.bytes(), fcntl.fcntl(self.write, fcntl.F_GETPIPE_SZ), full
 
 
 def _pipe_at(path: str) -> int | None:
@@ -140,7 +73,7 @@ class Step:
             self.pidfd = -1
 
 
-class Run:
+class Run(Piped):
     """One instance of a flow: its steps and the pipes that join them.
 
     Attributes:
@@ -156,7 +89,7 @@ class Run:
         self.group: str | None = None
         self.lost: list[int] = []
         self.steps = [Step() for _ in range(count)]
-        self.pipes: list[Pipe] = []
+        super().__init__()
         try:
             for _ in range(count - 1):
                 self.pipes.append(Pipe.fresh())
@@ -279,10 +212,7 @@ class Run:
     def end(self, index: int) -> None:
         """A step has ended for good: its reader will see end of file, its writer a broken pipe."""
         self.steps[index].ended = True
-        if index > 0:
-            self.pipes[index - 1].close_read()
-        if index < len(self.pipes):
-            self.pipes[index].close_write()
+        super().end(index)
 
     def signal(self, indexes: list[int], number: int) -> None:
         """Signal the process groups of those steps that live.
@@ -302,9 +232,7 @@ class Run:
 
     def close(self) -> None:
         """Give the pipes and the group back."""
-        for pipe in self.pipes:
-            pipe.close_read()
-            pipe.close_write()
+        super().close()
         if self.group is not None:
             cgroups.remove(self.group)
 
@@ -350,14 +278,6 @@ class Run:
                 for index, step in enumerate(self.steps)
             ],
         }
-
-    def in_flight(self) -> list[int]:
-        """Bytes in the pipe before each step; 0 for the first."""
-        return [0, *(pipe.bytes() for pipe in self.pipes)]
-
-    def fills(self) -> list[tuple[int, int, bool]]:
-        """How full the pipe before each step is; the first has none."""
-        return [(0, 0, False), *(pipe.fill for pipe in self.pipes)]
 
 
 def _signal_leader(step: Step, number: int) -> None:

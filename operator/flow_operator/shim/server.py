@@ -17,8 +17,9 @@ from typing import Any
 from flow_operator.shim import cgroups, handover, protocol
 from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.connections import Client, Connections, UnknownRunError, listen
-from flow_operator.shim.fifos import Fifos, Held
+from flow_operator.shim.fifos import Held
 from flow_operator.shim.pidfd import exit_status
+from flow_operator.shim.pipes import Piped
 from flow_operator.shim.runs import Run, Step, exit_of, signal_number
 from flow_operator.shim.spawn import ROOM, SpawnError, raise_own_limit, require_room, spawn
 
@@ -290,7 +291,7 @@ class Shim:
     def _pipes(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
         return {name: piped.fills() for name, piped in self._piped(message["runs"])}
 
-    def _piped(self, wanted: list[str]) -> Iterator[tuple[str, Run | Fifos]]:
+    def _piped(self, wanted: list[str]) -> Iterator[tuple[str, Piped]]:
         for name in wanted:
             piped = self._runs.get(name) or self._held.get(name)
             if piped is not None:
@@ -320,8 +321,6 @@ class Shim:
         Raises:
             RuntimeError: it cannot take over; nothing has changed.
         """
-        runs = [handover.pack_run(run) for run in self._runs.values()]
-        held = self._held.pack()
         kept = [self._lock, self._connections.listener.fileno()]
         document = {
             "lock": kept[0],
@@ -330,11 +329,10 @@ class Shim:
             "groups": self._groups.root if self._groups is not None else None,
             "children": [[pid, *place] for pid, place in self._children.items()],
             "checks": list(self._checks.items()),
-            "runs": runs,
-            "held": held,
+            "runs": [handover.pack_run(run) for run in self._runs.values()],
+            "held": self._held.pack(),
         }
-        inherited = kept + [fd for run in runs for fd in handover.descriptors(run)]
-        inherited += [fd for pipes in held.values() for fd in handover.ends(pipes)]
+        inherited = kept + handover.descriptors(document)
         handover.become([*message["command"], str(self._data)], document, inherited)
 
     def resume(self, document: dict[str, Any]) -> None:
@@ -344,12 +342,9 @@ class Shim:
         self._children = {pid: (run, step) for pid, run, step in document["children"]}
         self._checks = dict(document["checks"])
         self._held.unpack(document["held"])
-        for packed in document["held"].values():
-            for descriptor in handover.ends(packed):
-                os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
+        for descriptor in handover.descriptors(document):
+            os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
         for packed in document["runs"]:
-            for descriptor in handover.descriptors(packed):
-                os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
             run = self._register(handover.unpack_run(packed))
             for step in run.steps:
                 if step.pidfd >= 0:
