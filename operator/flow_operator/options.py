@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from flow_operator import __version__
 from flow_operator.model.units import Duration, Size
@@ -130,11 +130,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _bytes(text: str) -> int:
+Unit = TypeVar("Unit", Size, Duration)
+
+
+def _unit(kind: type[Unit], text: str) -> Unit:
     try:
-        return Size.parse(text).bytes
+        return kind.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _bytes(text: str) -> int:
+    return _unit(Size, text).bytes
 
 
 def _engine(text: str) -> str:
@@ -151,10 +158,7 @@ def _dangers(text: str) -> frozenset[str]:
 
 
 def _seconds(text: str) -> float:
-    try:
-        seconds = Duration.parse(text).seconds
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    seconds = _unit(Duration, text).seconds
     if not seconds:
         raise argparse.ArgumentTypeError("must be longer than nothing")
     return seconds

@@ -13,7 +13,6 @@ import msgspec
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, clipped
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
 from flow_operator.manifest.yaml_text import MAX_DEPTH, MAX_NODES, parse_yaml
-from flow_operator.model.container import Container
 from flow_operator.model.flow import (
     API_VERSION,
     RESERVED_KEY,
@@ -309,7 +308,7 @@ def _check(flow: Flow) -> Iterator[tuple[str, str]]:
 
 
 def _check_containers(flow: Flow) -> Iterator[tuple[str, str]]:
-    container = flow.spec.container or Container()
+    container = flow.spec.contained
     for index, step in enumerate(flow.spec.steps):
         pointer = f"/spec/steps/{index}"
         if step.image is None and container.image is None:

@@ -424,6 +424,11 @@ class Spec(Part, frozen=True):
     logs: Logs = field(default_factory=Logs)
     progress: Progress = Progress()
 
+    @property
+    def contained(self) -> Container:
+        """``container``, or what it is if left out."""
+        return self.container or Container()
+
 
 @prepared
 class Flow(Part, frozen=True):
@@ -462,7 +467,7 @@ def template_hash(flow: Flow, base: str | None) -> str:
     if flow.spec.runner != "container":
         return digest((flow.spec.runner, base, steps))
     images = [s.image for s in flow.spec.steps]
-    made_of = msgspec.structs.replace(flow.spec.container or Container(), pull_policy="Always")
+    made_of = msgspec.structs.replace(flow.spec.contained, pull_policy="Always")
     return digest((flow.spec.runner, base, steps, made_of, images))
 
 

@@ -12,8 +12,6 @@ import os
 import signal
 from collections.abc import Iterable, Iterator
 
-import structlog
-
 from flow_operator.backoff import retry_transient
 from flow_operator.clock import Clock
 from flow_operator.errors import RetryableError, TerminalError
@@ -49,8 +47,6 @@ from flow_operator.runners.held_pipes import HeldPipes
 from flow_operator.runners.images import Images
 from flow_operator.settings import Layout
 
-log = structlog.get_logger("container-runner")
-
 
 class ContainerRunner:
     """The runner of containers.
@@ -81,7 +77,11 @@ class ContainerRunner:
         self._copies = ContainerLogs(logs, engine, clock, lambda _key: self._world.copied())
         self._world = World(engine, layout, self._copies, clock)
         self._paths = EnginePaths(engine.socket_path, engine.inspect)
-        self._images = Images(engine, clock, lambda: self._world.notify)
+        self._images = Images(
+            engine,
+            clock,
+            lambda flow_id: self._world.notify(flow_id),  # noqa: PLW0108 - known once it is started
+        )
 
     @property
     def capabilities(self) -> Capabilities:
@@ -89,11 +89,6 @@ class ContainerRunner:
         return Capabilities(
             freeze=True, step_restart=True, groups=True, limits=self._world.info.limits
         )
-
-    @property
-    def engine(self) -> str:
-        """The engine's name and version; empty while it was never reached."""
-        return self._world.info.name
 
     def start(self, notify: Notify) -> None:
         """Find the containers that are there; an engine that is away is waited for behind this."""
@@ -104,14 +99,14 @@ class ContainerRunner:
         known = list(handles)
         self._world.recall(known)
         with self._world.lock:
-            runs = [run for run in self._world.runs.values() if len(run.names) > 1]
+            runs = [run for run in self._world.runs.values() if run.joined]
         for run in runs:
             retry_transient(lambda run=run: self._hold(run), self._world.closing)  # type: ignore[misc]
         # Also of what was only intended: while the engine is away nobody knows whether it runs.
         self._pipes.release_all_but({run.run for run in runs} | {handle.run for handle in known})
 
     def _hold(self, run: Run, starting: Iterable[int] = ()) -> None:
-        if len(run.names) > 1:
+        if run.joined:
             self._pipes.hold(run.run, len(run.names), run.ended, starting)
 
     def close(self, *, final: bool) -> None:
@@ -141,7 +136,7 @@ class ContainerRunner:
     def _facts(self, run: Run) -> Facts:
         count = len(run.names)
         unread: tuple[int, ...] = (0,) * count
-        if count > 1 and any(not box.alive for box in run.boxes.values()):
+        if run.joined and any(not box.alive for box in run.boxes.values()):
             unread = self._pipes.in_flight([run.run]).get(run.run, unread)
         froms = (self._copies.log_from(self._key(run, index)) for index in range(count))
         return Facts(unread, self._pipes.cut(run.run), tuple(froms))
@@ -168,7 +163,7 @@ class ContainerRunner:
                 self._world.give_up(run)
                 raise
             for index in range(len(run.names)):
-                self._start(run, self._name(launch, index, 1), index)
+                self._world.start_box(run, self._name(launch, index, 1), index)
             run.launched = True
 
     def _make(self, launch: Launch, run: Run) -> None:
@@ -183,8 +178,7 @@ class ContainerRunner:
             self._create(launch, index, 1, places)
 
     def _need(self, launch: Launch, index: int) -> None:
-        container = launch.flow.spec.container
-        policy = container.pull_policy if container is not None else "IfNotPresent"
+        policy = launch.flow.spec.contained.pull_policy
         self._images.need(image_of(launch, index), policy, launch.flow.flow_id, launch.run)
 
     def _places(self, launch: Launch) -> Places:
@@ -218,13 +212,6 @@ class ContainerRunner:
     def _name(self, launch: Launch, index: int, attempt: int) -> str:
         return container_name(launch, index, attempt, self._world.owner)
 
-    def _start(self, run: Run, name: str, index: int) -> None:
-        try:
-            self._engine.start(name)
-        except RefusedError as error:
-            run.refused[index] = _hinted(str(error), len(run.names))
-        self._world.look(name)
-
     def start_step(self, launch: Launch, index: int, attempt: int) -> None:
         """Start a step in another container, on the pipes of its run."""
         run = self._world.known(launch.run)
@@ -237,7 +224,7 @@ class ContainerRunner:
             self._need(launch, index)
             self._hold(run, [index])
             self._create(launch, index, attempt, self._places(launch))
-            self._start(run, self._name(launch, index, attempt), index)
+            self._world.start_box(run, self._name(launch, index, attempt), index)
 
     def end_step(self, run: str, index: int) -> None:
         """Let go of a step's pipes."""
@@ -246,7 +233,7 @@ class ContainerRunner:
             return
         with known.turn:
             known.ended.add(index)
-            if len(known.names) > 1:
+            if known.joined:
                 self._pipes.end(run, index)
 
     def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
@@ -303,7 +290,7 @@ class ContainerRunner:
         with known.turn:
             if known.alive:
                 raise TerminalError(f"the run {run} is alive: stop it first")
-            if len(known.names) > 1:
+            if known.joined:
                 self._pipes.release(run)
             self._images.forget(run)
             self._world.forget(known)
@@ -317,7 +304,7 @@ class ContainerRunner:
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """CPU and memory from cgroups, where those can be seen from here; unread bytes always."""
         runs = [run for flow_id in flow_ids for run in self._world.of(flow_id)]
-        unread = self._pipes.in_flight(run.run for run in runs if len(run.names) > 1)
+        unread = self._pipes.in_flight(run.run for run in runs if run.joined)
         return {
             run.run: tuple(
                 _usage(run.boxes.get(index), count)
@@ -329,7 +316,7 @@ class ContainerRunner:
     def pipes(self, runs: Iterable[str]) -> dict[str, tuple[PipeView, ...]]:
         """How full the pipe before each step is."""
         known = self._several(runs)
-        fills = self._pipes.fills(run.run for run in known if len(run.names) > 1)
+        fills = self._pipes.fills(run.run for run in known if run.joined)
         return {run.run: fills.get(run.run, (PipeView(),) * len(run.names)) for run in known}
 
     def output(self, runs: Iterable[str]) -> dict[str, tuple[int, ...]]:
@@ -399,12 +386,3 @@ def _end_late(pid: int, box: Box) -> None:
     if pid and pid in set(figures.members(figures.groups_of(box.pid))):
         with contextlib.suppress(OSError):
             os.kill(pid, signal.SIGKILL)
-
-
-def _hinted(said: str, steps: int) -> str:
-    if steps > 1 and '"sh"' in said:
-        return (
-            f"{said}; a step that has a neighbour needs `sh` in its image: use an image that has "
-            "it, or make the step a flow of its own"
-        )
-    return said

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from msgspec import Struct
 
 from flow_operator.clock import Clock
 from flow_operator.logs import Keeper, Stream
+from flow_operator.runners.answers import cut_off
 from flow_operator.runners.engine_log import Entry, Place, Places, entries
 from flow_operator.structs import prepared
 
@@ -349,11 +349,8 @@ class _Step:
     def interrupt(self) -> None:
         """Have the thread look up from what it reads; it goes on where it was."""
         response = self.response
-        # It may just be letting go by itself, or have no descriptor of its own.
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            if response is not None:
-                with socket.socket(fileno=os.dup(response.raw.fileno())) as connection:
-                    connection.shutdown(socket.SHUT_RDWR)
+        if response is not None:
+            cut_off(response)
 
 
 class _Writer:

@@ -90,6 +90,11 @@ class Run:
             self.gone = True
 
     @property
+    def joined(self) -> bool:
+        """Whether there are pipes between its steps."""
+        return len(self.names) > 1
+
+    @property
     def complete(self) -> bool:
         """Whether every step has, or had, a container."""
         return len(self.boxes) + len(self.lost) == len(self.names)

@@ -53,7 +53,7 @@ def container_name(launch: Launch, index: int, attempt: int, owner: str) -> str:
 
 def image_of(launch: Launch, index: int) -> str:
     """The image of a step."""
-    image = launch.flow.spec.steps[index].image or _container(launch).image
+    image = launch.flow.spec.steps[index].image or launch.flow.spec.contained.image
     if image is None:  # Refused with the manifest; a flow of an older operator may be another.
         raise TerminalError(f"step {index} has no image: give spec.container.image")
     return image
@@ -65,7 +65,7 @@ def refuse_dangers(launch: Launch, allowed: frozenset[str]) -> None:
     Raises:
         TerminalError: the flow asks for what is not allowed here.
     """
-    for field, danger in _dangers(_container(launch)):
+    for field, danger in _dangers(launch.flow.spec.contained):
         if danger not in allowed:
             raise TerminalError(
                 f"spec.container.{field} is not allowed here, as it gives the machine of the "
@@ -142,7 +142,7 @@ def config_of(
 
 def host_of(launch: Launch, index: int, places: Places) -> dict[str, Any]:
     """As the SDK's ``create_host_config`` takes it."""
-    step, container = launch.flow.spec.steps[index], _container(launch)
+    step, container = launch.flow.spec.steps[index], launch.flow.spec.contained
     limits = limits_of(step)
     together: Mapping[str, Any] = limits["limits"]
     cpu = together.get("cpu")
@@ -171,13 +171,9 @@ def host_of(launch: Launch, index: int, places: Places) -> dict[str, Any]:
     }
 
 
-def _container(launch: Launch) -> Container:
-    return launch.flow.spec.container or Container()
-
-
 def _ports(launch: Launch, step: Step) -> list[Any]:
     first = launch.flow.spec.steps[0].name
-    return [port for port in _container(launch).ports if (port.step or first) == step.name]
+    return [port for port in launch.flow.spec.contained.ports if (port.step or first) == step.name]
 
 
 def _own_binds(places: Places) -> Iterator[str]:

@@ -54,11 +54,10 @@ class World:
         self._clock = clock
         self.lock = threading.RLock()
         self.runs: dict[str, Run] = {}
-        self.info = EngineInfo("", ())
+        self.info = EngineInfo()
         self.owner = ""
         self.closing = threading.Event()
         self.notify: Notify = lambda _flow_id: None
-        self._handles: dict[str, Handle] = {}
         self._recalled = False
         self._away: str | None = "the container engine was not asked yet"
         self._events: Events | None = None
@@ -165,6 +164,14 @@ class World:
         self._take(box)
         return box
 
+    def start_box(self, run: Run, name: str, index: int) -> None:
+        """Start the container of a step; a refusal is told as its end."""
+        try:
+            self._engine.start(name)
+        except RefusedError as error:
+            run.refused[index] = _hinted(str(error), run)
+        self.look(name)
+
     def _take(self, box: Box) -> None:
         with self.lock:
             retired = box.id in self._retired
@@ -218,7 +225,6 @@ class World:
         """Drop a run; its containers go once what they have printed is copied."""
         with self.lock:
             self.runs.pop(run.run, None)
-            self._handles.pop(run.run, None)
             for box in run.boxes.values():
                 self._retired[box.id] = box
         self._work.set()
@@ -233,9 +239,8 @@ class World:
     def recall(self, handles: Iterable[Handle]) -> None:
         """What an earlier operator had started, and decided."""
         with self.lock:
-            self._handles = {handle.run: handle for handle in handles}
             self._recalled = True
-            for handle in self._handles.values():
+            for handle in handles:
                 run = self.runs.get(handle.run)
                 if run is not None:
                     run.recall(handle)
@@ -264,17 +269,13 @@ class World:
         with self.lock:
             # Not of a launch that is just being made: all of it comes before any start.
             idle = [
-                box
+                (run, box)
                 for run in self.runs.values()
                 for box in run.boxes.values()
                 if box.unstarted and run.launched
             ]
-        for box in idle:
-            try:
-                self._engine.start(box.name)
-            except RefusedError as error:
-                self.runs[box.run].refused[box.index] = str(error)
-            self.look(box.name)
+        for run, box in idle:
+            self.start_box(run, box.name, box.index)
 
     # --- following -----------------------------------------------------------------------
 
@@ -390,6 +391,15 @@ class World:
             if over:
                 self._copies.forget(box.run)
         return refused
+
+
+def _hinted(said: str, run: Run) -> str:
+    if run.joined and '"sh"' in said:
+        return (
+            f"{said}; a step that has a neighbour needs `sh` in its image: use an image that has "
+            "it, or make the step a flow of its own"
+        )
+    return said
 
 
 def _owner(layout: Layout) -> str:

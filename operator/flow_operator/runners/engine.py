@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import socket
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from flow_operator.errors import AwayError, InvalidError, TerminalError
+from flow_operator.runners.answers import cut_off
 
 _TIMEOUT = 60
 """Seconds in which an engine answers a call, or is away."""
@@ -36,12 +35,10 @@ class EngineInfo(Struct, frozen=True):
     """What an engine can do.
 
     Attributes:
-        name: of the engine and its version.
         limits: which of a step's limits it can enforce.
     """
 
-    name: str
-    limits: tuple[str, ...]
+    limits: tuple[str, ...] = ()
 
 
 class RefusedError(TerminalError):
@@ -139,6 +136,9 @@ class Engine:
         """
         return self._api.get(url, **options)
 
+    def _url(self, path: str) -> str:
+        return f"{self.base_url}/v{self.api_version}/{path}"
+
     # --- the engine itself ---------------------------------------------------------------
 
     def connect(self) -> EngineInfo:
@@ -150,8 +150,7 @@ class Engine:
             "memory": told.get("MemoryLimit"),
             "pids": told.get("PidsLimit"),
         }
-        name = f"{told.get('OperatingSystem') or 'engine'}, {told.get('ServerVersion', '?')}"
-        return EngineInfo(name, tuple(name for name, able in can.items() if able))
+        return EngineInfo(tuple(name for name, able in can.items() if able))
 
     # --- containers ----------------------------------------------------------------------
 
@@ -217,8 +216,8 @@ class Engine:
         with self._reaching(f"run {command[0]!r} in {name}"):
             api = self._api
             made = api.exec_create(name, list(command))["Id"]
-            url = f"{self.base_url}/v{self.api_version}/exec/{made}/start"
             asked = {"Detach": False, "Tty": False}
+            url = self._url(f"exec/{made}/start")
             response = api.post(url, json=asked, stream=True, timeout=(_TIMEOUT, None))
         with contextlib.closing(response), self._reaching(f"run {command[0]!r} in {name}"):
             response.raise_for_status()
@@ -260,9 +259,10 @@ class Engine:
             "label": [f"{key}={value}" for key, value in labels.items()],
         }
         with self._reaching("tell what happens"):
-            url = f"{self.base_url}/v{self.api_version}/events"
             asked = {"filters": json.dumps(wanted)}
-            response = self._api.get(url, params=asked, stream=True, timeout=(_TIMEOUT, None))
+            response = self._api.get(
+                self._url("events"), params=asked, stream=True, timeout=(_TIMEOUT, None)
+            )
         with contextlib.closing(response):
             with self._reaching("tell what happens"):
                 response.raise_for_status()
@@ -293,7 +293,7 @@ class Events:
 
     def cut_off(self) -> None:
         """Have who reads see an end."""
-        _cut_off(self._response)
+        cut_off(self._response)
 
 
 def _why(error: Exception) -> str:
@@ -304,23 +304,13 @@ def _why(error: Exception) -> str:
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
-def _cut_off(response: Any) -> None:
-    """Have who reads an answer see its end, in whatever thread."""
-    # It may be ending by itself, or have no descriptor of its own.
-    with (
-        contextlib.suppress(OSError, ValueError, AttributeError),
-        socket.socket(fileno=os.dup(response.raw.fileno())) as connection,
-    ):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
 def _drained(response: Any, timeout: float) -> bool:
     """Read an answer to its end; False if that does not come within ``timeout`` seconds."""
     late = threading.Event()
 
     def end() -> None:
         late.set()
-        _cut_off(response)
+        cut_off(response)
 
     timer = threading.Timer(timeout, end)
     timer.start()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -56,11 +55,11 @@ class Images:
     Args:
         engine: that runs them.
         clock: for how often progress is told.
-        notify: called with the ids of flows that wait for an image when it has come, or come
+        notify: called with the id of a flow that waits for an image when it has come, or come
             further.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, notify: Callable[[], Notify]) -> None:
+    def __init__(self, engine: Engine, clock: Clock, notify: Notify) -> None:
         self._engine = engine
         self._clock = clock
         self._notify = notify
@@ -147,7 +146,7 @@ class Images:
         with self._lock:
             waiting = list(fetch.waiting)
         for flow_id in waiting:
-            self._notify()(flow_id)
+            self._notify(flow_id)
 
     def forget(self, run: str) -> None:
         """A run is over: the next one of pullPolicy Always fetches anew."""

@@ -10,6 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -133,6 +134,7 @@ def _head(rest: bytes) -> bytes:
     return f"{_code()} {_digest(rest)}".encode()
 
 
+@cache
 def _code() -> str:
     """Names the program that reads and checks flows, by a digest of its source."""
     digest = hashlib.sha256(flow_operator.__version__.encode())
