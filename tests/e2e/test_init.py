@@ -145,21 +145,29 @@ def _replaced(container: Container, killed: int) -> None:
     assert container.operator != killed
 
 
-def test_flows_outlive_an_operator_that_refuses_to_start(contain: Make, root: Path) -> None:
-    """A bad edit of its tokens: nothing is stopped, it is tried again, and mended it comes back."""
-    tokens = root / "tokens.yaml"
-    good = "tokens: [{name: t, role: admin, token: 0123456789abcdef0123456789abcdef}]\n"
-    tokens.write_text(good)
+TOKENS = "tokens: [{name: t, role: admin, token: 0123456789abcdef0123456789abcdef}]\n"
+
+
+def _asking(contain: Make, tokens: Path) -> Container:
+    """One that asks for a token, which its client sends."""
+    tokens.write_text(TOKENS)
     tokens.chmod(0o600)
     container = contain("--tokens", str(tokens)).start()
     container.client.headers["Authorization"] = "Bearer 0123456789abcdef0123456789abcdef"
+    return container
+
+
+def test_flows_outlive_an_operator_that_refuses_to_start(contain: Make, root: Path) -> None:
+    """A bad edit of its tokens: nothing is stopped, it is tried again, and mended it comes back."""
+    tokens = root / "tokens.yaml"
+    container = _asking(contain, tokens)
     container.create(make_document("one", "exec sleep 1000"))
     container.await_status("one", "running")
     pids = container.pids("one")
     tokens.write_text("tokens: 7\n")
     os.kill(container.operator, signal.SIGKILL)
     eventually(lambda: _says(container, "ended with code 1"))
-    tokens.write_text(good)
+    tokens.write_text(TOKENS)
     eventually(container.answers)
     container.await_status("one", "running")
     assert container.pids("one") == pids
@@ -170,11 +178,7 @@ def test_pipes_of_containers_outlive_an_operator_that_refuses_to_start(
 ) -> None:
     """They would break with PID 1, and what they join runs on outside of it."""
     tokens = root / "tokens.yaml"
-    good = "tokens: [{name: t, role: admin, token: 0123456789abcdef0123456789abcdef}]\n"
-    tokens.write_text(good)
-    tokens.chmod(0o600)
-    container = contain("--tokens", str(tokens)).start()
-    container.client.headers["Authorization"] = "Bearer 0123456789abcdef0123456789abcdef"
+    container = _asking(contain, tokens)
     link = ShimLink(container.data, lambda _event: None, lambda _link: None)
     try:
         pipes = HeldPipes(Layout(container.data), link.call)
@@ -186,7 +190,7 @@ def test_pipes_of_containers_outlive_an_operator_that_refuses_to_start(
         with pipe.open("r+b", buffering=0) as end:
             end.write(b"x")
             assert pipes.in_flight(["run"]) == {"run": (0, 1)}
-        tokens.write_text(good)
+        tokens.write_text(TOKENS)
         eventually(container.answers)
         assert container.init == init
         pipes.release("run")

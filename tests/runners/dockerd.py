@@ -51,6 +51,11 @@ class Dockerd:
             )
         eventually(self._ping, within=60, every=0.1)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def _ping(self) -> None:
         assert self._process is not None
         assert self._process.poll() is None, (self.root / "log").read_text()[-2000:]

@@ -8,10 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
-import shutil
-import socket
-import subprocess
 import sys
 import tarfile
 import uuid
@@ -24,7 +20,7 @@ import docker.errors
 
 import flow_operator
 from runners.boxes import engine_url
-from support import eventually, require
+from runners.dockerd import Dockerd, dockerd
 
 LABEL = "flow-operator.dev/test"
 LINKS = ("bin", "lib", "lib64")
@@ -135,63 +131,27 @@ def engine() -> Iterator[Engine]:
 class OwnEngine(Engine):
     """A dockerd of the test's own, which it can stop and start while containers run."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
-        self._state = root / "engine"
-        self._process: subprocess.Popen[bytes] | None = None
-        self.url = f"unix://{root}/docker.sock"
-        self.start()
-        super().__init__(self.url)
-
-    @classmethod
-    @contextlib.contextmanager
-    def started(cls, root: Path) -> Iterator[OwnEngine]:
-        """One with its data below ``root``."""
-        engine_url()  # Where there is none, there need not be another.
-        missing = shutil.which("dockerd") is None or os.geteuid() != 0
-        require("only root can start a dockerd, where there is one" if missing else None)
-        made = cls(root)
-        try:
-            yield made
-        finally:
-            if made._process is None or made._process.poll() is not None:
-                made.start()
-            made.close()
-            made.stop()
-            # It was mounted onto itself, and is left so for containers that go on.
-            subprocess.run(["umount", made._state / "data"], capture_output=True, check=False)
+    def __init__(self, daemon: Dockerd) -> None:
+        self._daemon = daemon
+        super().__init__(daemon.url)
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        self._state.mkdir(exist_ok=True)
-        (self._state / "none.json").write_text("{}")
-        with (self._root / "dockerd.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [
-                    "dockerd",
-                    *("--host", self.url, "--pidfile", str(self._state / "pid")),
-                    *("--data-root", str(self._state / "data")),
-                    *("--exec-root", str(self._state / "exec")),
-                    *("--config-file", str(self._state / "none.json")),
-                    *("--bridge", "none", "--iptables=false", "--live-restore"),
-                    *("--storage-driver", "vfs"),
-                ],
-                stdout=log,
-                stderr=log,
-            )
-        eventually(self._answers, within=60, every=0.1)
-
-    def _answers(self) -> None:
-        with socket.socket(socket.AF_UNIX) as client:
-            try:
-                client.connect(f"{self._root}/docker.sock")
-                client.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
-                assert client.recv(100).startswith(b"HTTP/1.0 200")
-            except OSError as error:
-                raise AssertionError(error) from error
+        self._daemon.start()
 
     def stop(self) -> None:
         """Stop it; its containers go on."""
-        assert self._process is not None
-        self._process.terminate()
-        self._process.wait(60)
+        self._daemon.end()
+
+    @classmethod
+    @contextlib.contextmanager
+    def started(cls) -> Iterator[OwnEngine]:
+        """One with nothing in it."""
+        with dockerd() as daemon:
+            made = cls(daemon)
+            try:
+                yield made
+            finally:
+                if not daemon.running:
+                    daemon.start()
+                made.close()

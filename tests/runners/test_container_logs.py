@@ -225,7 +225,7 @@ def test_a_forgotten_run_is_copied_no_more(world: World) -> None:
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_engine_that_is_away_for_a_while_costs_nothing(root: Path) -> None:
     """Containers go on, the engine keeps what they print, and it is copied when it is back."""
-    with OwnEngine.started(root) as own:
+    with OwnEngine.started() as own:
         made = World(root / "data", own)
         try:
             container = made.run(COUNTS)

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from speed.contender import Launched, Load, Work, flow_name
-from speed.figures import percentile
 from speed.peers.helper import Helper
 from speed.peers.install import from_pypi
 
@@ -72,10 +71,7 @@ class Circus(Launched):
 
     def load(self, clients: int, seconds: float) -> Load:
         """What ``circusctl status`` asks: a word for each watcher."""
-        told = self._ask().ask("load", clients, seconds)
-        took = sorted(told["took"])
-        p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
-        return Load(p50, p99, len(took) / seconds, told["size"])
+        return self._ask().load(clients, seconds)
 
     def stop_all(self) -> None:
         """What ``circusctl stop`` does."""

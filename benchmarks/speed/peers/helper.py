@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from speed.contender import clean_environment
+from speed.contender import Load, clean_environment
+from speed.figures import percentile
 
 PATIENCE = 120.0
 """Seconds after which a helper that has not answered is killed."""
@@ -49,6 +50,13 @@ class Helper:
         if "error" in answer:
             raise RuntimeError(f"{verb}: {answer['error']}")
         return answer["result"]
+
+    def load(self, clients: int, seconds: float) -> Load:
+        """Have it ask for all statuses, from so many clients for so long."""
+        told = self.ask("load", clients, seconds)
+        took = sorted(told["took"])
+        p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
+        return Load(p50, p99, len(took) / seconds, told["size"])
 
     def close(self) -> None:
         """End it."""

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from speed.contender import Load, Work, flow_name
-from speed.figures import percentile
 from speed.peers.helper import Helper
 from speed.peers.install import from_npm
 from speed.processes import Watched
@@ -70,10 +69,7 @@ class Pm2:
 
     def load(self, clients: int, seconds: float) -> Load:
         """What ``pm2 jlist`` asks, without the start of node."""
-        told = self._ask().ask("load", clients, seconds)
-        took = sorted(told["took"])
-        p50, p99 = percentile(took, 0.5), percentile(took, 0.99)
-        return Load(p50, p99, len(took) / seconds, told["size"])
+        return self._ask().load(clients, seconds)
 
     def stop_all(self) -> None:
         """What ``pm2 stop all`` does."""
