@@ -50,7 +50,6 @@ INTERNAL = {
 }
 
 TOLD_BY_OTHERS = {
-    "client/aio/parts.py": (),
     "store/journal.py": ("is damaged",),  # set aside; store.py says what to do
     "store/records.py": ("not a stored flow", "a tombstone without a name"),  # likewise
     "store/store.py": ("holds",),  # likewise

@@ -32,7 +32,7 @@ class Box(Struct, frozen=True):
         owner: the id of the operator that made it.
         names: of all steps of its run.
         pid: of its init, for the engine's machine; 0 unless it runs.
-        started: nanoseconds since the epoch; 0 if it never was.
+        started: microseconds since the epoch; 0 if it never was.
         ended: seconds since the epoch; 0 unless it has.
         error: why the engine could not start it.
         asked: which limits of all its processes together it was made with.
@@ -100,8 +100,8 @@ def box_of(told: Mapping[str, Any], wall: float, monotonic: float) -> Box | None
         attempt=placed[1],
         phase=phase,
         pid=int(state.get("Pid") or 0) if alive else 0,
-        started=_nanoseconds(state.get("StartedAt") or ""),
-        ended=0.0 if alive else _nanoseconds(state.get("FinishedAt") or "") / 1e9,
+        started=int(_seconds(state.get("StartedAt") or "") * 1e6),
+        ended=0.0 if alive else _seconds(state.get("FinishedAt") or ""),
         code=int(state.get("ExitCode") or 0),
         out_of_memory=bool(state.get("OOMKilled")),
         error=state.get("Error") or "",
@@ -135,17 +135,11 @@ def _phase(state: Mapping[str, Any]) -> Phase:
     return _PHASES.get(status, "running")
 
 
-def _nanoseconds(text: str) -> int:
-    """Of an RFC 3339 time with any number of digits; 0 for none, which engines tell as year 1."""
+def _seconds(text: str) -> float:
+    """Since the epoch; 0 for none, which engines tell as year 1."""
     if not text or text.startswith("0001-"):
-        return 0
-    moment, _, rest = text.partition(".")
-    digits = rest.rstrip("Z").partition("+")[0].partition("-")[0] if rest else ""
-    zone = rest[len(digits) :] if rest else ""
-    if not rest:
-        moment, zone = text.removesuffix("Z"), "Z"
-    whole = datetime.fromisoformat(f"{moment}{zone.replace('Z', '+00:00') or '+00:00'}")
-    return int(whole.timestamp()) * 10**9 + int((digits or "0").ljust(9, "0")[:9])
+        return 0.0
+    return datetime.fromisoformat(text).timestamp()
 
 
 def _address(network: Mapping[str, Any]) -> str:
