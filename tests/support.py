@@ -52,6 +52,19 @@ def always_for(seconds: float, check: Callable[[], Any], every: float = 0.02) ->
         time.sleep(every)
 
 
+@contextlib.contextmanager
+def spawned(command: Sequence[Any], **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """A process that does not outlive the block, which a failed assertion may have ended.
+
+    ``subprocess.Popen`` alone would wait for it to end, and hide the failure behind that.
+    """
+    with subprocess.Popen(command, **options) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
 def require(missing: str | None) -> None:
     """Skip a test where something is missing; a machine of CI must have everything.
 

@@ -18,7 +18,7 @@ from speed.measures import FLOOR, MEASURES, OURS, OWN, PARSE, PYTHON_FLOOR, SHEL
 from speed.processes import Watched, children_of, pss, usage
 from speed.register import Register
 from speed.session import end_workers
-from support import ROOT, alive, eventually, require
+from support import ROOT, alive, eventually, require, spawned
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,19 +89,18 @@ def _assert_some_failed(running: list[subprocess.Popen]) -> None:
 
 def test_only_workers_of_the_register_are_ended(register) -> None:
     """A pid that stands in it may by now be another process's."""
-    with subprocess.Popen(["/bin/sleep", "1000"]) as other:
+    with spawned(["/bin/sleep", "1000"]) as other:
         with register.path.open("r+b") as file:
             file.write(struct.pack("=Q", 1))
             file.seek(16)
             file.write(struct.pack("=qii", 1, other.pid, 0))
         end_workers(register)
         assert other.poll() is None
-        other.kill()
 
 
 def test_a_process_that_stays_is_told(register) -> None:
     """Waiting has an end, and what is left can be killed."""
-    with subprocess.Popen(["/bin/sleep", "1000"]) as process, Watched([process.pid]) as watched:
+    with spawned(["/bin/sleep", "1000"]) as process, Watched([process.pid]) as watched:
         with pytest.raises(TimeoutError, match="1 processes still run"):
             watched.wait(0.01)
         watched.kill()
@@ -137,7 +136,7 @@ def test_a_quick_run_measures_everything(root: Path) -> None:
 def test_a_run_that_is_ended_leaves_nothing_behind(root: Path) -> None:
     """Whoever has seen enough ends it; what it has started ends with it."""
     environment = {**os.environ, "PYTHONPATH": "benchmarks", "XDG_CACHE_HOME": str(root)}
-    with subprocess.Popen(
+    with spawned(
         [sys.executable, "-m", "speed", "--quick", "--docs", str(root)],
         cwd=ROOT,
         env=environment,

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,9 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
+from flowctl_runs import PROGRAM, environment
 
 from flow_operator.client import Change, FlowClient, event_key, status_key
-from support import Flowd, eventually, make_document
+from support import Flowd, eventually, make_document, spawned
 
 BACKOFF = {"initial": "10ms", "factor": 1, "max": "10ms"}
 
@@ -255,10 +254,9 @@ def test_flowctl_shows_events_as_they_happen(flowd: Flowd) -> None:
     """First those that are kept, with headers; then a line for each."""
     flowd.create(make_document("a"))
     flowd.await_status("a", "running")
-    command = [sys.executable, "-m", "flow_operator.flowctl.main", "events", "-w", "a"]
-    environment = {**os.environ, "app_url": str(flowd.client.base_url)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as shown:
-        assert shown.stdout is not None
+    command = [*PROGRAM, "events", "-w", "a"]
+    piped = {"stdout": subprocess.PIPE, "text": True}
+    with spawned(command, **piped, env=environment(flowd)) as shown:
         assert shown.stdout.readline().split() == [
             *("LAST", "COUNT", "NAME", "TYPE", "REASON", "MESSAGE")
         ]

@@ -90,15 +90,20 @@ def test_a_flow_that_is_gone_is_deleted(operator, flowctl, later):
     assert (result.exit_code, result.stdout) == (0, "flow/a deleted\n")
 
 
-def test_a_deadline_leaves_no_alarm_behind():
-    """Neither when the block ends by itself nor when time is up."""
-    before = signal.getsignal(signal.SIGALRM)
-    with deadline(60):
-        assert signal.getitimer(signal.ITIMER_REAL)[0] > 0
-    with pytest.raises(LateError), deadline(0.01):
-        signal.pause()
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
-    assert signal.getsignal(signal.SIGALRM) is before
+@pytest.mark.parametrize("alarm", [0, 100])
+def test_a_deadline_leaves_alarms_as_they_were(alarm):
+    """Both when the block ends by itself and when time is up; that of the test's timeout, too."""
+    of_the_test = signal.setitimer(signal.ITIMER_REAL, alarm)
+    try:
+        before = signal.getsignal(signal.SIGALRM)
+        with deadline(60):
+            assert 0 < signal.getitimer(signal.ITIMER_REAL)[0] <= 60
+        with pytest.raises(LateError), deadline(0.01):
+            signal.pause()
+        assert alarm - 30 < signal.getitimer(signal.ITIMER_REAL)[0] <= alarm
+        assert signal.getsignal(signal.SIGALRM) is before
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *of_the_test)
 
 
 def test_time_that_is_up_is_an_error_with_what_the_flow_does(operator, flowctl):

@@ -17,7 +17,7 @@ from flow_operator.logs import Keeper, Limits
 from flow_operator.runners.container_logs import LOG_OPTIONS, ContainerLogs, LogKey
 from flow_operator.settings import Layout
 from runners.engines import Engine, OwnEngine, engine
-from support import PROGRAMS, eventually
+from support import PROGRAMS, eventually, spawned
 
 KEY = LogKey("r1", "demo", 0, "s0", 1)
 CONFIG = docker.types.LogConfig(type="json-file", config=LOG_OPTIONS)
@@ -78,12 +78,11 @@ def _assert(condition: object) -> None:
 def _ends_by_itself(command: list[str], path: Path) -> bool:
     """Whether a copier gets to the end before it is killed, a moment after it has begun to copy."""
     before = path.stat().st_size
-    with subprocess.Popen(command) as process:
+    with spawned(command) as process:
         eventually(lambda: _assert(process.poll() == 0 or path.stat().st_size > before))
         try:
             return process.wait(random.uniform(0, 0.4)) == 0
         except subprocess.TimeoutExpired:
-            process.kill()
             return False
 
 

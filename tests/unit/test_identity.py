@@ -14,7 +14,7 @@ import pytest
 from flow_operator.runners import procfs
 from flow_operator.runners.procfs import Proc, RunIndex, read_proc, run_of, scan, send_signal
 from flow_operator.shim.runs import Run
-from support import eventually
+from support import eventually, spawned
 
 
 @pytest.fixture
@@ -74,19 +74,15 @@ def test_a_process_that_carries_no_run_is_not_read_again_before_it_executes_anot
         f"import os, sys; sys.stdin.read(1); env = dict(FLOW_RUN='r', FLOW_OPERATOR='{tmp_path}'); "
         "os.execve('/bin/sleep', ['sleep', '1000'], env)"
     )
-    with subprocess.Popen([sys.executable, "-c", become], stdin=subprocess.PIPE) as process:
-        try:
-            eventually(lambda: _assert(b"execve" in command_line(process.pid)))
-            assert [index.runs(scan()).get(process.pid) for _ in range(3)] == [None] * 3
-            assert read.count(process.pid) == 1
-            assert process.stdin is not None
-            process.stdin.write(b"x")
-            process.stdin.close()
-            eventually(lambda: _assert(b"execve" not in command_line(process.pid)))
-            assert [index.runs(scan()).get(process.pid) for _ in range(3)] == ["r"] * 3
-            assert read.count(process.pid) == 2
-        finally:
-            process.kill()
+    with spawned([sys.executable, "-c", become], stdin=subprocess.PIPE) as process:
+        eventually(lambda: _assert(b"execve" in command_line(process.pid)))
+        assert [index.runs(scan()).get(process.pid) for _ in range(3)] == [None] * 3
+        assert read.count(process.pid) == 1
+        process.stdin.write(b"x")
+        process.stdin.close()
+        eventually(lambda: _assert(b"execve" not in command_line(process.pid)))
+        assert [index.runs(scan()).get(process.pid) for _ in range(3)] == ["r"] * 3
+        assert read.count(process.pid) == 2
 
 
 def test_a_process_whose_environment_cannot_be_placed_is_read_each_time(

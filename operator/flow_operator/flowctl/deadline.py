@@ -15,6 +15,8 @@ class LateError(Exception):
 def deadline(seconds: float) -> Iterator[None]:
     """Have the block end after so many seconds; only in the main thread, and not nested.
 
+    An alarm that somebody else has set goes on after the block, as much later.
+
     Raises:
         LateError: it did not end by itself.
     """
@@ -22,6 +24,7 @@ def deadline(seconds: float) -> Iterator[None]:
     def late(*_: object) -> None:
         raise LateError
 
+    alarm = signal.setitimer(signal.ITIMER_REAL, 0)
     before = signal.signal(signal.SIGALRM, late)
     try:
         signal.setitimer(signal.ITIMER_REAL, max(seconds, 0.001))
@@ -29,3 +32,4 @@ def deadline(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *alarm)
