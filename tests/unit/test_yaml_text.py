@@ -293,6 +293,16 @@ _WORDS = [
     *("a", "-c", "--x=1", "a=b", "x@y", "a%b", "a,b", "/bin/sleep", "sha256:abc", "a-", "k" * 100),
     *("10000", "-1", "1:30", "1e3", "0x1f", "0o7", ".5", "1_000", ".inf", "2026-11-26", "0b1"),
     *("2026-11-26T01:02:03.456Z", "190:20:30", "y", "no", "on", "null", "~", "-", "+", "=", "<<"),
+    *(
+        "exec x -a 1",
+        "a; b && c | d > e",
+        'say "it\'s" $(x)',
+        "a\\b *.c !d",
+        "1 2",
+        "- a b",
+        "-- a",
+    ),
+    *("2001-12-14 21:59:43", "a  b", "a ", " a", "a :b", "a ?", "a, b", "w " * 40 + "w", "w " * 55),
     *("...", "---x", "x:", "a b", "a: b", "a #b", "", "{", "é", "two\nlines", "k" * 200, "- a"),
 ]
 _plain_data = st.recursive(
@@ -309,7 +319,7 @@ def _as_pyyaml_writes(document) -> str:
 
 
 @settings(max_examples=400, deadline=None)
-@given(_plain_data)
+@given(_plain_data | st.text("ab0-: #;$()&*!\"'\\,?.=@%~", max_size=9))
 def test_plain_documents_are_written_as_all_others(document):
     """Whoever writes a document, it is the same text: a file must not change with its writer."""
     data = {"k": document}
@@ -324,9 +334,10 @@ def test_words_are_quoted_where_they_would_be_no_text(word):
         assert _read(dump_yaml([data])) == data
 
 
-def test_deep_documents_are_written_too():
+@pytest.mark.parametrize("text", ["word", "some words that may be folded", "w" * 90])
+def test_deep_documents_are_written_too(text):
     """However little room is left in a line."""
-    data: object = "word"
+    data: object = text
     for level in range(20):
         data = {"k": data} if level % 2 else {"k": [{"a": data}]}
     assert dump_yaml([data]) == _as_pyyaml_writes(data)
@@ -334,5 +345,8 @@ def test_deep_documents_are_written_too():
 
 def test_most_manifests_are_plain():
     """Else it would be of no use."""
-    text = "metadata:\n  name: orders\nspec:\n  steps:\n  - name: read\n    command:\n    - cat\n"
+    text = (
+        "metadata:\n  name: orders\nspec:\n  steps:\n  - name: read\n    command:\n    - cat\n"
+        '  - name: write\n    script: exec sort -u > "$FLOW_DATA/out"\n'
+    )
     assert plain_yaml(_read(text), lambda _word: False) == text

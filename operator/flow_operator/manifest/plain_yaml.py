@@ -11,11 +11,16 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-_WORD = re.compile(
-    r"(?!---|\.\.\.|-\Z)[A-Za-z0-9/_.+-](?:[A-Za-z0-9/_.+=@%,-]|:(?=[A-Za-z0-9/_.+-])){0,99}"
+WIDTH = 100
+"""Columns after which PyYAML folds a text at its next space."""
+
+_SAFE = r"A-Za-z0-9/_.+=@%,;$()<>|&*!\"'\\-"
+
+_TEXT = re.compile(
+    rf"(?!---|\.\.\.|-(?: |\Z))[A-Za-z0-9/_.+-](?:[{_SAFE}]|[: ](?=[{_SAFE}])){{0,{WIDTH}}}"
 )
-"""Text without anything that YAML could take for syntax, or fold, and short enough to be a simple
-key (128 bytes at most). It may still look like a number."""
+"""Text without anything that YAML could take for syntax, and short enough to be a simple key (128
+bytes at most). It may still look like a number."""
 
 _NAMED = {None: "null", True: "true", False: "false"}
 
@@ -47,7 +52,7 @@ def _mapping(
         head = f"{first}{_text(key, quoted)}:"
         first = indent
         if not inner or not isinstance(inner, (dict, list)):
-            lines.append(f"{head} {_scalar(inner, quoted)}\n")
+            lines.append(_unfolded(f"{head} {_scalar(inner, quoted)}\n"))
         elif isinstance(inner, dict):
             lines.append(f"{head}\n")
             _mapping(inner, f"{indent}  ", f"{indent}  ", lines, quoted)
@@ -59,11 +64,17 @@ def _mapping(
 def _list(value: list[Any], indent: str, lines: list[str], quoted: Quoted) -> None:
     for inner in value:
         if not inner or not isinstance(inner, (dict, list)):
-            lines.append(f"{indent}- {_scalar(inner, quoted)}\n")
+            lines.append(_unfolded(f"{indent}- {_scalar(inner, quoted)}\n"))
         elif isinstance(inner, dict):
             _mapping(inner, f"{indent}- ", f"{indent}  ", lines, quoted)
         else:
             raise _NotPlain
+
+
+def _unfolded(line: str) -> str:
+    if len(line) > WIDTH:
+        raise _NotPlain
+    return line
 
 
 def _scalar(value: Any, quoted: Quoted) -> str:
@@ -79,6 +90,10 @@ def _scalar(value: Any, quoted: Quoted) -> str:
 
 
 def _text(value: Any, quoted: Quoted) -> str:
-    if not isinstance(value, str) or not _WORD.fullmatch(value):
+    if not isinstance(value, str) or not _TEXT.fullmatch(value):
         raise _NotPlain
-    return f"'{value}'" if quoted(value) else value
+    if not quoted(value):
+        return value
+    if "'" in value:
+        raise _NotPlain
+    return f"'{value}'"

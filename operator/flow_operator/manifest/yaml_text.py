@@ -18,7 +18,7 @@ import yaml
 
 from flow_operator.errors import Fault, InvalidError
 from flow_operator.manifest.document import Document, Places, SourceText, escape
-from flow_operator.manifest.plain_yaml import plain_yaml
+from flow_operator.manifest.plain_yaml import WIDTH, plain_yaml
 
 MAX_DEPTH = 32
 _TOO_DEEP = f"nested deeper than {MAX_DEPTH} levels: make it flatter"
@@ -382,6 +382,6 @@ def dump_yaml(documents: Iterable[Any], *, explicit_start: bool = False) -> str:
         allow_unicode=True,
         default_flow_style=False,
         explicit_start=explicit_start,
-        width=100,
+        width=WIDTH,
     )
     return text
