@@ -50,10 +50,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(autouse=True)
 def _leaves_nothing_behind() -> Iterator[None]:
-    """A test that leaks a thread or a descriptor fails."""
+    """A test that leaks a thread or a descriptor fails, and one that leaves signals otherwise.
+
+    What is blocked or ignored here would be so in every program that a later test starts.
+    """
     threads = set(threading.enumerate())
     descriptors = set(os.listdir("/proc/self/fd"))
+    signals = _signals()
     yield
+    assert _signals() == signals
 
     def clean() -> None:
         left = [thread.name for thread in threading.enumerate() if thread not in threads]
@@ -62,6 +67,13 @@ def _leaves_nothing_behind() -> Iterator[None]:
         assert opened <= 0, f"{opened} descriptors left open"
 
     eventually(clean, within=5)
+
+
+def _signals() -> tuple[set[signal.Signals], list[Any]]:
+    """What is blocked, and who handles what; SIGALRM is pytest's, for timeouts."""
+    handled = signal.valid_signals() - {signal.SIGALRM}
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    return blocked, [signal.getsignal(number) for number in sorted(handled)]
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ def test_the_groups_are_found_while_nobody_else_is_in_ours(
     monkeypatch.setattr(init.server, "claim", lambda _data: (0, None))
     monkeypatch.setattr(init.server, "settle", lambda *_, **__: None)
     monkeypatch.setattr(init.Init, "__init__", _bare)
+    monkeypatch.setattr(init.signal, "pthread_sigmask", lambda *_: None)
     with pytest.raises(SystemExit):
         init.main()
     assert done == (["serve"] if "off" in arguments else ["groups", "serve"])
