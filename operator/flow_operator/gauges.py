@@ -73,6 +73,9 @@ class Reading(Struct, frozen=True):
     restless: Mapping[str, frozenset[int]] = {}
 
 
+_NO_READING = Reading()
+
+
 class _Sample(Struct, frozen=True):
     """What was seen of a run; None where nobody could be asked."""
 
@@ -271,6 +274,9 @@ class Gauges:
 
         Those that need no look are left out: of one step, and with nobody who asks for silence.
         """
+        watched = list(watched)
+        if not watched and flow_id not in self._flows:
+            return
         now = self._clock.monotonic()
         with self._changed:
             present = self._flows.get(flow_id, {})
@@ -289,6 +295,8 @@ class Gauges:
 
     def reading(self, flow_id: str) -> Reading:
         """What the gauges of a flow show now."""
+        if flow_id not in self._flows:
+            return _NO_READING
         silent: set[tuple[str, int, int]] = set()
         restless: dict[str, frozenset[int]] = {}
         backpressured: dict[tuple[str, int], int] = {}

@@ -68,6 +68,9 @@ class Verdict(Struct, frozen=True):
     printed: frozenset[tuple[str, int, int, str]] = frozenset()
 
 
+_NO_VERDICT = Verdict()
+
+
 class _Watch:
     """One target and what its checks have shown."""
 
@@ -157,6 +160,8 @@ class Prober:
     def sync(self, flow_id: str, targets: Iterable[Target]) -> None:
         """Have exactly these targets of a flow checked; what is known of the same ones is kept."""
         wanted = {target.key: target for target in targets}
+        if not wanted and flow_id not in self._watches:
+            return
         with self._changed:
             present = self._watches.get(flow_id, {})
             if not wanted:
@@ -189,6 +194,8 @@ class Prober:
 
     def verdict(self, flow_id: str) -> Verdict:
         """What the checks of a flow have shown so far."""
+        if flow_id not in self._watches:
+            return _NO_VERDICT
         with self._changed:
             watches = dict(self._watches.get(flow_id, {}))
         unhealthy, not_started, not_ready, printed = set(), set(), {}, set()

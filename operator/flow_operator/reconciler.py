@@ -21,6 +21,7 @@ from flow_operator.model.flow import Flow
 from flow_operator.model.status import Change, Condition, FlowStatus, Phase, Source, Truth
 from flow_operator.plan import (
     Action,
+    Decision,
     EndStep,
     Forget,
     Freeze,
@@ -154,9 +155,8 @@ class Reconciler:
         decision = plan(want, seen, memory, self._clock.monotonic())
         for note in decision.notes:
             self._note(flow_id, note, bound)
-        if any(isinstance(action, LaunchRun) for action in decision.actions):
-            self._memories.put(flow_id, decision.intent)
-            self._count_launched(memory, decision.intent)
+        if decision.intent != memory:
+            self._intend(flow_id, memory, decision)
         written = True
         after = decision.memory
         for action in decision.actions:
@@ -171,11 +171,26 @@ class Reconciler:
             self._count(memory, seen, None)
             self._gone(flow_id, record)
             return Result()
-        self._watch(flow_id, want)
         if after != memory or any(action.settles for action in decision.actions):
             return None
-        self._tell(flow_id, bound)
+        if self._watch(flow_id, want):
+            seen = self._see(flow_id)
+        self._tell_seen(flow_id, record, want, seen, bound)
         return Result(decision.wake if written else self._sooner(decision.wake))
+
+    def _intend(self, flow_id: str, memory: FlowMemory, decision: Decision) -> None:
+        """Remember what is about to be begun.
+
+        A stop is begun also where that cannot be written.
+
+        Raises:
+            StorageError: nothing was launched.
+        """
+        if any(isinstance(action, LaunchRun) for action in decision.actions):
+            self._memories.put(flow_id, decision.intent)
+            self._count_launched(memory, decision.intent)
+        else:
+            self._memories.keep(flow_id, decision.intent)
 
     def _sooner(self, wake: float | None) -> float:
         """When to try again to write what could not be written."""
@@ -254,8 +269,8 @@ class Reconciler:
             restless=reading.restless,
         )
 
-    def _watch(self, flow_id: str, want: Want) -> None:
-        """Have those steps checked that run and are to go on running.
+    def _watch(self, flow_id: str, want: Want) -> bool:
+        """Have those steps checked that run and are to go on running; whether there are any.
 
         Before anything is told: a step whose check was not yet made is not ready.
         """
@@ -271,6 +286,7 @@ class Reconciler:
             watched = _draining(self._memories.get(flow_id).runs.values())
         self._prober.sync(flow_id, targets)
         self._gauges.sync(flow_id, watched)
+        return bool(targets or watched)
 
     def _watched(self, flow_id: str, flow: Flow, runs: list[RunMemory]) -> list[Watched]:
         """What the gauges are to look at: not what is frozen, which cannot move."""
@@ -332,14 +348,16 @@ class Reconciler:
             if name not in self._runners:
                 raise TerminalError(_without(name))
             return self._runners[name]
-        for runner in self._runners.values():
+        *others, last = self._runners.values()
+        for runner in others:
             if any(instance.run == action.run for instance in runner.observe(flow_id)):
                 return runner
-        return next(iter(self._runners.values()))
+        return last
 
     def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
         """Nothing is wanted and nothing is left."""
         self._prober.sync(flow_id, ())
+        self._gauges.sync(flow_id, ())
         self._memories.drop(flow_id)
         for runner in self._runners.values():
             runner.purge(flow_id)
@@ -373,6 +391,17 @@ class Reconciler:
     def _tell(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> None:
         record = self._store.record(flow_id)
         want = self._want(flow_id, record)
+        self._watch(flow_id, want)
+        self._tell_seen(flow_id, record, want, self._see(flow_id), bound)
+
+    def _tell_seen(
+        self,
+        flow_id: str,
+        record: StoredFlow | Tombstone | None,
+        want: Want,
+        seen: Seen,
+        bound: structlog.stdlib.BoundLogger,
+    ) -> None:
         origin = record.origin if isinstance(record, StoredFlow) else None
         file = origin.file if origin else None
         previous = self._board.get(flow_id)
@@ -380,7 +409,7 @@ class Reconciler:
         source = Source("file" if file else "api", file, error)
         memory = self._memories.get(flow_id)
         now = (self._clock.monotonic(), self._clock.wall())
-        status = report(flow_id, want, self._see(flow_id), memory, previous, source, now)
+        status = report(flow_id, want, seen, memory, previous, source, now)
         for note in transitions(previous, status):
             if previous is not None or not self._told_before(flow_id, note):
                 self._note(flow_id, note, bound)

@@ -214,8 +214,11 @@ def test_replicas_are_scaled_in_place(loop: Loop) -> None:
         assert loop.run_of("a", 0) == first
 
 
-def test_a_runner_that_is_away_is_waited_for(loop: Loop) -> None:
-    """Unreachable is not exited: nothing is restarted, and all goes on when it is back."""
+def test_a_runner_that_is_away_is_waited_for(root: Path, loop: Loop) -> None:
+    """Unreachable is not exited: nothing is restarted, and all goes on when it is back.
+
+    What was begun is in the file before anything is done about it.
+    """
     loop.create("a", "forever")
     loop.reach("a", "running")
     run = loop.run_of("a")
@@ -223,6 +226,9 @@ def test_a_runner_that_is_away_is_waited_for(loop: Loop) -> None:
     loop.desired.command("stop", ["a"])
     eventually(lambda: _assert("ReconcileError" in {e.reason for e in loop.board.events(["a"])}))
     assert loop.world.runs[run].steps[0].pid
+    kept = decode_memory((root / "runs" / "a.json").read_bytes()).runs[0].stop
+    assert kept is not None
+    assert not kept.signalled
     loop.world.away = False
     loop.reach("a", "stopped")
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -56,6 +57,13 @@ class World:
 
 def _ignore(_run: str, _what: object) -> None:
     pass
+
+
+_IDLE = (_ignore, _ignore)
+
+
+def _assert(condition: bool) -> None:
+    assert condition
 
 
 def test_gone_takes_two_empty_looks_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,3 +137,33 @@ def without_descriptors() -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_looks_that_meet_nobody_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many ask: else a thousand flows that stop would have /proc looked at all the time."""
+    world = World(monkeypatch, [])
+    slow = 0.01
+    monkeypatch.setattr(module, "scan", lambda: (time.sleep(slow), world._scan())[1])
+    census = Census("/home", lambda: 1, lambda run, kind: world.done.append((run, kind)), *_IDLE)
+    try:
+        begun = time.monotonic()
+        for number in range(40):
+            census.want(f"r{number}", Job("sweep", {}, signal.SIGTERM))
+            time.sleep(slow / 2)
+        eventually(lambda: _assert(len(world.done) == 40))
+        taken = time.monotonic() - begun
+    finally:
+        census.close()
+    assert world.seen <= taken / (slow * 3) + 2  # each with a rest of three times as long
+
+
+def test_looks_that_meet_somebody_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What forks all the time is hunted all the time."""
+    looks = [[proc(number)] for number in range(5, 15)]
+    world = World(monkeypatch, *looks, [], [])
+    monkeypatch.setattr(module, "_REST", 10_000)
+    monkeypatch.setattr(module, "_LAST_DELAY", 1.0)
+    begun = time.monotonic()
+    world.run(Job("sweep", {}, signal.SIGKILL))
+    assert len(world.sent) == 10
+    assert time.monotonic() - begun < 3  # two rests at most, after the looks that met nobody

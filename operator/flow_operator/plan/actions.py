@@ -113,18 +113,18 @@ class EndStep(Action, frozen=True):
     index: int
 
 
-class SignalSteps(Action, frozen=True):
-    """Signal steps."""
-
-    indexes: tuple[int, ...]
-    name: str
-
-
 class _Awaited(Action, frozen=True):
     @property
     def settles(self) -> bool:
         """False: the runner notifies when it is done."""
         return False
+
+
+class SignalSteps(_Awaited, frozen=True):
+    """Signal steps; what they do about it is seen later."""
+
+    indexes: tuple[int, ...]
+    name: str
 
 
 class Sweep(_Awaited, frozen=True):
@@ -157,7 +157,8 @@ class Decision(Struct, frozen=True):
     """What to do.
 
     Attributes:
-        intent: to be remembered before any action: what stood, and the runs to be launched.
+        intent: to be remembered before any action: what stood, with the runs to be launched and
+            the stops that are begun.
         memory: to be remembered once the actions were carried out; None when there is nothing
             left to keep. All but launches may be carried out twice, if the operator is killed
             before this is remembered, and do nothing the second time.

@@ -102,6 +102,7 @@ class _Planner:
         self.memory = memory
         self.runs = dict(memory.runs)
         self.standing = self.runs
+        self.begun: dict[int, RunMemory] = {}
         self.relaunches = dict(memory.relaunches)
         self.finished = dict(memory.finished)
         self.restarts = memory.restarts
@@ -135,14 +136,14 @@ class _Planner:
             for action in self.actions
             if isinstance(action, LaunchRun)
         }
-        if not launched:
+        if not launched and not self.begun:
             return self.memory
         return replace(
             self.memory,
             boot=self.seen.boot,
             uid=self.want.uid,
             launches=self.launches,
-            runs={**self.standing, **launched},
+            runs={**self.standing, **self.begun, **launched},
             relaunches=self.memory.relaunches if self.memory.uid == self.want.uid else {},
             finished=self.finished,
         )
@@ -252,9 +253,9 @@ class _Planner:
         if run.stop is None and reason and not self.want.hold:
             # Remembered before anything of it is done: it is finished whatever is wanted by then,
             # since a step whose pipes were let go cannot go on.
-            self.runs[replica] = self._begin_stop(run, reason)
+            run = self.begun[replica] = self._begin_stop(run, reason)
             self._note("Stopping", f"replica {replica}: {reason}")
-            self._wake_at(self.now)
+            self._go_on_stopping(run, instance)
         elif run.stop is not None:
             self._go_on_stopping(run, instance)
         elif self.want.paused and self._policy(run).spec.pause.mode == "freeze":

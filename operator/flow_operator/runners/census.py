@@ -32,6 +32,11 @@ _FIRST_DELAY = 0.002
 _LAST_DELAY = 0.1
 """Seconds between passes while something is to be seen; doubled from first to last."""
 
+_REST = 3
+"""After a pass that has met nobody, nothing is looked at for so many times as long as it took (at
+most the last delay): who comes meanwhile is served together, and passes do not keep the processor
+from what they wait for. Whoever was met may fork, and is not to get ahead."""
+
 _WORTH_TELLING = 0.2
 """Seconds after which what a sweep still finds is told as survivors."""
 
@@ -157,27 +162,32 @@ class Census:
         self._thread.join()
 
     def _work(self) -> None:
-        delay = _FIRST_DELAY
+        delay, rested = _FIRST_DELAY, 0.0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._closed)
                 if not self._fresh:
                     self._changed.wait(delay)
+                self._changed.wait_for(lambda: self._closed, max(rested - time.monotonic(), 0))
                 if self._closed:
                     return
                 delay = _FIRST_DELAY if self._fresh else min(delay * 2, _LAST_DELAY)
                 self._fresh = False
                 jobs = dict(self._jobs)
+            begun = time.monotonic()
             try:
-                if self._pass(jobs):
+                met, progress = self._pass(jobs)
+                if progress:
                     delay = _FIRST_DELAY
             except OSError as error:
                 # What cannot be looked at is not gone. It has to be looked at again.
                 log.warning("cannot look at every process", error=str(error))
-                delay = _LAST_DELAY
+                met, delay = True, _LAST_DELAY
+            now = time.monotonic()
+            rested = now if met else now + min((now - begun) * _REST, _LAST_DELAY)
 
-    def _pass(self, jobs: Mapping[str, Job]) -> bool:
-        """One look at everything; returns whether any job came nearer to its end."""
+    def _pass(self, jobs: Mapping[str, Job]) -> tuple[bool, bool]:
+        """One look at everything: whether it met any process, and brought any job further."""
         procs = scan()
         members = self._members(procs, jobs)
         progress = False
@@ -188,7 +198,7 @@ class Census:
             except (OSError, RunnerError) as error:
                 # The next pass tries again; the others' jobs are not its business.
                 log.warning("cannot look after a run", run=run, error=str(error))
-        return progress
+        return not members.keys().isdisjoint(jobs), progress
 
     def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:
         roots = self._index.runs(procs)

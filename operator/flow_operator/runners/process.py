@@ -55,9 +55,10 @@ log = structlog.get_logger("process-runner")
 class _Run:
     """What the runner knows of one run; guarded by the runner's lock."""
 
-    __slots__ = ("flow_id", "frozen", "gone", "leaders", "replica", "state", "survivors")
+    __slots__ = ("flow_id", "frozen", "gone", "leaders", "replica", "state", "survivors", "view")
 
     def __init__(self, flow_id: str, replica: int) -> None:
+        self.view: Instance | None = None  # as it was last observed; None once that has changed
         self.flow_id = flow_id
         self.replica = replica
         self.state: dict[str, Any] = {"steps": []}
@@ -306,6 +307,7 @@ class ProcessRunner:
             run.frozen = name not in self._launching and _all_stopped(state)
             run.survivors = _left_behind(state) if run.frozen else ()
             self._by_flow.setdefault(run.flow_id, set()).add(name)
+        run.view = None
         # Also of a state that was overtaken: each attempt led a session of its own.
         run.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
         if _newer(state, run.state):
@@ -327,22 +329,25 @@ class ProcessRunner:
             )
 
     def _instance(self, name: str, run: _Run) -> Instance:
-        return Instance(
-            name,
-            run.flow_id,
-            run.replica,
-            tuple(map(_step_view, run.state["steps"])),
-            run.frozen,
-            run.gone,
-            run.survivors,
-            tuple(run.state["unheld"]),
-        )
+        if run.view is None:
+            run.view = Instance(
+                name,
+                run.flow_id,
+                run.replica,
+                tuple(map(_step_view, run.state["steps"])),
+                run.frozen,
+                run.gone,
+                run.survivors,
+                tuple(run.state["unheld"]),
+            )
+        return run.view
 
     def _job_done(self, name: str, kind: Kind) -> None:
         with self._lock:
             run = self._runs.get(name)
             if run is None:
                 return
+            run.view = None
             if kind == "sweep":
                 run.gone, run.survivors = True, ()
             else:
@@ -355,7 +360,7 @@ class ProcessRunner:
             run = self._runs.get(name)
             if run is None or run.survivors == pids:
                 return
-            run.survivors = pids
+            run.view, run.survivors = None, pids
         self._notify(run.flow_id)
 
     # --- verbs ---------------------------------------------------------------------------

@@ -71,7 +71,7 @@ def write_durably(path: Path, data: bytes) -> None:
         raise
 
 
-def write_quietly(path: Path, data: bytes) -> None:
+def write_quietly(path: str | Path, data: bytes) -> None:
     """Replace a file; a killed process leaves the old or the new content, a power cut any.
 
     Raises:
@@ -81,9 +81,10 @@ def write_quietly(path: Path, data: bytes) -> None:
         _replace(path, data, durable=False)
 
 
-def _replace(path: Path, data: bytes, *, durable: bool) -> None:
+def _replace(path: str | Path, data: bytes, *, durable: bool) -> None:
     # One writer per path at a time (the store's lock, the workqueue's key), so the name is ours.
-    temporary = path.with_name(TEMPORARY + path.name)
+    directory, name = os.path.split(path)
+    temporary = f"{directory}/{TEMPORARY}{name}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:

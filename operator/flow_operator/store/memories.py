@@ -53,10 +53,15 @@ class Memories:
         """
         if self._known.get(flow_id) == memory and flow_id not in self._unwritten:
             return
-        if not self._directory.is_dir():
+        path, data = f"{self._directory}/{flow_id}.json", encode_memory(memory)
+        try:
+            write_quietly(path, data)
+        except StorageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
             with storage_errors(f"cannot make {self._directory}"):
                 self._directory.mkdir(mode=0o700, exist_ok=True)
-        write_quietly(self._directory / f"{flow_id}.json", encode_memory(memory))
+            write_quietly(path, data)
         self._known[flow_id] = memory
         self._unwritten.discard(flow_id)
 
