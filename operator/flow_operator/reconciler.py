@@ -171,7 +171,7 @@ class Reconciler:
             self._count(memory, seen, None)
             self._gone(flow_id, record)
             return Result()
-        if after != memory or any(action.settles for action in decision.actions):
+        if decision.goes_on(memory):
             return None
         if self._watch(flow_id, want):
             seen = self._see(flow_id)

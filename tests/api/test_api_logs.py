@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -269,7 +270,7 @@ def test_a_follower_is_not_disturbed_by_rotations(logged: Any) -> None:
     while len(got) < len(sent):
         got += next(answer.body)
     assert got == sent
-    assert len(list(stream.path.parent.glob("s0.log.0*"))) > 10
+    assert len(list(Path(stream.path).parent.glob("s0.log.0*"))) > 10
     answer.close()
 
 

@@ -304,6 +304,8 @@ class LoopMachine(RuleBasedStateMachine):
     def _follow_backoff(self, name: str) -> None:
         """The wait before a restart never shrinks while a step fails, over operators too."""
         for run in self.loop.memories.get(name).runs.values():
+            if run.stop is not None:
+                continue  # It is now or never then.
             for index, step in enumerate(run.steps):
                 key = (run.run, index)
                 wait = 0.0 if step.retry_at is None else step.retry_at - self.clock.now
@@ -380,7 +382,9 @@ class LoopMachine(RuleBasedStateMachine):
         assert status.observed_generation == record.generation
         alive = [run for run in runs if any(step.pid for step in run.steps)]
         if status.status == "running":
-            assert len(alive) == record.flow.spec.replicas
+            replicas = set(range(record.flow.spec.replicas))
+            finished = self.loop.memories.get(name).finished
+            assert {run.replica for run in alive} == replicas - finished.keys()
         if status.status == "stopped":
             assert alive == []
         if status.status == "paused":

@@ -214,6 +214,24 @@ def test_replicas_are_scaled_in_place(loop: Loop) -> None:
         assert loop.run_of("a", 0) == first
 
 
+def test_of_many_flows_that_stop_all_are_told_to_before_the_first_is_cleared_away(
+    loop: Loop,
+) -> None:
+    """So that the last one has ended soon after the first."""
+    names = [f"f{number}" for number in range(FEW + 10)]
+    for name in names:
+        loop.create(name, "forever")
+    for name in names:
+        loop.reach(name, "running")
+    before = len(loop.world.verbs)
+    loop.desired.command("stop", names)
+    for name in names:
+        loop.reach(name, "stopped")
+    verbs = [verb for verb, _run in loop.world.verbs[before:]]
+    first = next(at for at, verb in enumerate(verbs) if not verb.startswith("signal"))
+    assert verbs[:first].count("signal SIGTERM") >= len(names) - WORKERS
+
+
 def test_a_runner_that_is_away_is_waited_for(root: Path, loop: Loop) -> None:
     """Unreachable is not exited: nothing is restarted, and all goes on when it is back.
 

@@ -188,8 +188,7 @@ class World:
                 return done
             self._tell()
             self.clock.advance(self.tick)
-            again = any(action.settles for action in decision.actions)
-            if not again and decision.memory == memory:
+            if not decision.goes_on(memory):
                 return done
         raise AssertionError(f"no fixpoint; the last actions were {decision.actions}")
 

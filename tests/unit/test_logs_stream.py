@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
+import json
 import os
 import random
 import subprocess
@@ -282,9 +283,9 @@ def killed_at(step: int, patch: pytest.MonkeyPatch) -> None:
         (space, "take_away"),
         (os, "rename"),
         (os, "fdatasync"),
-        (Path, "write_text"),
-        (Path, "unlink"),
-        (Path, "touch"),
+        (os, "unlink"),
+        (json, "dump"),
+        (Stream, "_keep_place"),
     ]:
         patch.setattr(owner, name, wrap(getattr(owner, name)))
 

@@ -35,6 +35,13 @@ TIMEOUT = Number(
 MAX_WAITING = 32
 """Commands that wait at once; further ones answer at once with what is observed then."""
 
+_MANY = 16
+"""Flows in one command from which on its waiting rests."""
+
+_REST = 0.01
+"""Seconds between two changes that a command of many flows looks at: their statuses change some
+thousands of times a second, and an answer that is as much later is late for nobody."""
+
 _DONE = {
     "start": "Flows started",
     "stop": "Flows stopped",
@@ -207,7 +214,7 @@ def _wait(services: Services, flow_ids: list[str], timeout: float) -> None:
             left.pop()
         return not left or services.closing.is_set()
 
-    services.board.wait(reached, timeout)
+    services.board.wait(reached, timeout, _REST if len(wanted) > _MANY else 0.0)
 
 
 def _observed(services: Services, flow_id: str) -> Phase:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections.abc import Callable, Container, Iterable, Mapping
 from typing import Protocol
 
@@ -169,10 +170,25 @@ class Board:
         """What is wrong with the file that owns a flow."""
         return self._source_errors.get(flow_id)
 
-    def wait(self, reached: Callable[[], bool], timeout: float) -> bool:
-        """Wait until a predicate over the board holds, at most ``timeout`` seconds."""
-        with self._changed:
-            return self._changed.wait_for(reached, timeout)
+    def wait(self, reached: Callable[[], bool], timeout: float, rest: float = 0.0) -> bool:
+        """Wait until a predicate over the board holds, at most ``timeout`` seconds.
+
+        Args:
+            reached: the predicate; called while nothing changes.
+            timeout: seconds.
+            rest: seconds to leave between two changes that are looked at. Whoever waits for many
+                flows would else take the processor, at each change, from what it waits for.
+        """
+        end = time.monotonic() + timeout
+        while True:
+            with self._changed:
+                if reached():
+                    return True
+                left = end - time.monotonic()
+                if left <= 0 or not self._changed.wait(left):
+                    return reached()
+            if rest:
+                time.sleep(rest)
 
     def record(self, flow_id: str, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell an event; one that says the same as another that is kept counts that one up."""

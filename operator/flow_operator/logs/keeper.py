@@ -16,7 +16,6 @@ import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import NamedTuple
 
 import structlog
@@ -34,6 +33,8 @@ _FASTEST = 0.01
 
 _TELL = 10.0
 """Seconds between two times that flows are told what has gone for want of space."""
+
+_WRITTEN = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
 
 _LEAST = 64 * 1024
 """Bytes of each log that are left even where the disk is full."""
@@ -91,7 +92,7 @@ class Keeper:
         self._dropped = dropped
         self._lock = threading.Lock()
         self._logs: dict[Key, _Log] = {}
-        self._paths: dict[Path, _Log] = {}
+        self._paths: dict[str, _Log] = {}
         self._limits: dict[str, Limits] = {}
         self._due: list[tuple[float, int, _Log]] = []
         self._order = itertools.count()
@@ -139,9 +140,7 @@ class Keeper:
             OSError: its directory or file cannot be made or read.
         """
         entry = self._entry((flow_id, replica, step))
-        path = entry.stream.path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        _make(entry.stream.path)
         self._schedule(entry)
         return entry.stream
 
@@ -149,8 +148,8 @@ class Keeper:
         with self._lock:
             entry = self._logs.get(key)
             if entry is None:
-                path = self._layout.log_file(*key)
-                entry = self._logs[key] = self._paths[path] = _Log(key, Stream(path))
+                stream = Stream(self._layout.log_file(*key))
+                entry = self._logs[key] = self._paths[stream.path] = _Log(key, stream)
             return entry
 
     def purge(self, flow_id: str) -> None:
@@ -266,8 +265,7 @@ class Keeper:
     def _tell_unable(self, entry: _Log, error: Exception) -> None:
         if entry.key not in self._unable:
             self._unable.add(entry.key)
-            path = str(entry.stream.path)
-            log.warning("cannot keep a log small", path=path, exc_info=error)
+            log.warning("cannot keep a log small", path=entry.stream.path, exc_info=error)
 
     # --- the disk ------------------------------------------------------------------------
 
@@ -319,3 +317,13 @@ class Keeper:
             for flow_id, count in lost.items():
                 log.warning("no space: dropped what was printed", flow_id=flow_id, bytes=count)
                 self._dropped(flow_id, count)
+
+
+def _make(path: str) -> None:
+    """Have a file, and its directory."""
+    try:
+        descriptor = os.open(path, _WRITTEN, 0o640)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, _WRITTEN, 0o640)
+    os.close(descriptor)

@@ -46,14 +46,27 @@ class Stream:
 
     One lock holds readers and the rotation apart; who writes knows nothing of either.
 
-    Args:
+    Attributes:
         path: of the file that the step writes.
+        times: when what it wrote was written.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    __slots__ = (
+        "_able",
+        "_hole",
+        "_kept",
+        "_lock",
+        "_noted",
+        "_seen",
+        "path",
+        "times",
+    )
+
+    def __init__(self, path: str | Path) -> None:
+        # Text, as there is one of these for every step: paths are large, and slow to make.
+        self.path = os.fspath(path)
         self._lock = threading.RLock()
-        self.times = TimeIndex(path.with_suffix(".times"))
+        self.times = TimeIndex(self._beside(".times"))
         self._kept: list[_Kept] = []
         self._hole = 0
         self._seen = 0
@@ -62,13 +75,16 @@ class Stream:
         with self._lock:
             self._recover()
 
-    @property
-    def _mark(self) -> Path:
-        return self.path.with_suffix(".rotating")
+    def _beside(self, suffix: str) -> str:
+        return os.path.splitext(self.path)[0] + suffix
 
     @property
-    def _new(self) -> Path:
-        return self.path.with_suffix(".new")
+    def _mark(self) -> str:
+        return self._beside(".rotating")
+
+    @property
+    def _new(self) -> str:
+        return self._beside(".new")
 
     # --- where it is ---------------------------------------------------------------------
 
@@ -80,7 +96,7 @@ class Stream:
     def _size(self) -> int:
         """Bytes of the file that is written; one that somebody has emptied goes on where it was."""
         try:
-            size = self.path.stat().st_size
+            size = os.stat(self.path).st_size
         except FileNotFoundError:
             size = self._hole
         if size < self._seen:
@@ -101,11 +117,11 @@ class Stream:
 
     def _keep_place(self, position: int) -> None:
         """Have the file that is written begin at a position, by an empty file of that name."""
-        self._kept_path(position).touch(mode=0o640)
+        os.close(os.open(self._kept_path(position), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
         self._kept.append(_Kept(position, 0))
 
-    def _kept_path(self, start: int) -> Path:
-        return self.path.with_name(f"{self.path.name}.{start:0{_DIGITS}}")
+    def _kept_path(self, start: int) -> str:
+        return f"{self.path}.{start:0{_DIGITS}}"
 
     def first(self) -> int:
         """The position of the oldest byte that is kept."""
@@ -137,7 +153,7 @@ class Stream:
             for kept in self._kept:
                 if kept.size:
                     with contextlib.suppress(FileNotFoundError):
-                        return self._kept_path(kept.start).stat().st_mtime
+                        return os.stat(self._kept_path(kept.start)).st_mtime
         return float("inf")
 
     # --- reading -------------------------------------------------------------------------
@@ -234,8 +250,8 @@ class Stream:
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
-            self._new.unlink(missing_ok=True)
-            self._mark.unlink(missing_ok=True)
+            _remove(self._new)
+            _remove(self._mark)
             self._drop(descriptor, piece)
             return piece
         return 0
@@ -256,7 +272,7 @@ class Stream:
         if self._kept and self._kept[-1].start == start:
             self._kept.pop()  # It was empty, and only told where the file that is written begins.
         self._kept.append(_Kept(start, length))
-        self._mark.unlink()
+        os.unlink(self._mark)
 
     def _drop(self, descriptor: int, length: int) -> None:
         """Give the head of the file that is written up, and all that is older.
@@ -278,7 +294,8 @@ class Stream:
     def _announce(self, descriptor: int, start: int) -> None:
         """Write down what is about to happen, for whoever comes after a crash in its midst."""
         size = os.fstat(descriptor).st_size
-        self._mark.write_text(json.dumps({"start": start, "size": size, "hole": self._hole}))
+        with open(self._mark, "w", encoding="ascii") as file:
+            json.dump({"start": start, "size": size, "hole": self._hole}, file)
 
     def _drop_kept(self, most: int) -> None:
         """Remove older files until they hold at most so many bytes; the newest name stays."""
@@ -289,10 +306,10 @@ class Stream:
             if len(self._kept) == 1:
                 # It also tells where the file that is written begins.
                 self._keep_place(oldest.end)
-            self._kept_path(oldest.start).unlink(missing_ok=True)
+            _remove(self._kept_path(oldest.start))
             del self._kept[0]
         while len(self._kept) > 1 and not self._kept[0].size:
-            self._kept_path(self._kept[0].start).unlink(missing_ok=True)
+            _remove(self._kept_path(self._kept[0].start))
             del self._kept[0]
 
     def shed_kept(self) -> int:
@@ -321,14 +338,15 @@ class Stream:
     # --- after a crash -------------------------------------------------------------------
 
     def _recover(self) -> None:
-        if not self.path.parent.is_dir():
+        try:
+            self._kept = self._listed()
+        except (FileNotFoundError, NotADirectoryError):
             return  # Nothing was ever started.
-        self._new.unlink(missing_ok=True)
-        self._kept = self._listed()
+        _remove(self._new)
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CLOEXEC)
         except FileNotFoundError:
-            self._mark.unlink(missing_ok=True)
+            _remove(self._mark)
             return
         try:
             self._hole = space.data_start(descriptor)
@@ -339,10 +357,11 @@ class Stream:
         self._seen = self._hole + max(self.times.last[1] - self.live_start, 0)
 
     def _listed(self) -> list[_Kept]:
-        prefix = f"{self.path.name}."
+        directory, name = os.path.split(self.path)
+        prefix = f"{name}."
         found = []
-        with contextlib.suppress(FileNotFoundError):
-            for entry in os.scandir(self.path.parent):
+        with os.scandir(directory) as entries:
+            for entry in entries:
                 digits = entry.name.removeprefix(prefix)
                 if entry.name.startswith(prefix) and len(digits) == _DIGITS and digits.isdecimal():
                     found.append(_Kept(int(digits), entry.stat().st_size))
@@ -356,7 +375,8 @@ class Stream:
         they are the same over and over can they not, and then a part of them counts once.
         """
         try:
-            mark = json.loads(self._mark.read_bytes())
+            with open(self._mark, "rb") as file:
+                mark = json.load(file)
         except FileNotFoundError:
             return
         except ValueError:
@@ -370,10 +390,10 @@ class Stream:
             if there:
                 os.truncate(self._kept_path(mark["start"]), 0)
                 self._kept[-1] = _Kept(mark["start"], 0)
-        self._mark.unlink()
+        os.unlink(self._mark)
 
     def _same(self, descriptor: int, kept: _Kept) -> bool:
-        with self._kept_path(kept.start).open("rb") as file:
+        with open(self._kept_path(kept.start), "rb") as file:
             at = self._hole
             while block := file.read(PART):
                 if os.pread(descriptor, len(block), at) != block:
@@ -382,7 +402,12 @@ class Stream:
         return True
 
 
-def _bytes(path: Path, offset: int, most: int) -> bytes:
-    with path.open("rb", buffering=0) as file:
+def _remove(path: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+
+
+def _bytes(path: str, offset: int, most: int) -> bytes:
+    with open(path, "rb", buffering=0) as file:
         file.seek(offset)
         return file.read(most) or b""

@@ -7,7 +7,6 @@ import contextlib
 import os
 import struct
 from array import array
-from pathlib import Path
 
 _ENTRY = struct.Struct("=QQ")
 
@@ -25,7 +24,9 @@ class TimeIndex:
         last: the last entry; (0, 0) without one.
     """
 
-    def __init__(self, path: Path) -> None:
+    __slots__ = ("_count", "_path", "last")
+
+    def __init__(self, path: str) -> None:
         self._path = path
         seconds, ends = self._entries()
         self._count = len(ends)
@@ -62,8 +63,9 @@ class TimeIndex:
             kept = kept[1:half:2] + kept[half:]
         if len(kept) == self._count:
             return
-        new = self._path.with_suffix(".times.new")
-        new.write_bytes(b"".join(_ENTRY.pack(*entry) for entry in kept))
+        new = f"{self._path}.new"
+        with open(new, "wb") as file:
+            file.write(b"".join(_ENTRY.pack(*entry) for entry in kept))
         os.replace(new, self._path)
         self._count = len(kept)
 
@@ -88,6 +90,7 @@ class TimeIndex:
         """All seconds, and all positions."""
         numbers = array("Q")
         with contextlib.suppress(FileNotFoundError):
-            data = self._path.read_bytes()
+            with open(self._path, "rb") as file:
+                data = file.read()
             numbers.frombytes(data[: len(data) - len(data) % _ENTRY.size])
         return numbers[0::2], numbers[1::2]

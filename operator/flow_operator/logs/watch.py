@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
-from pathlib import Path
 
 _IN_MODIFY = 0x2
 _IN_Q_OVERFLOW = 0x4000
@@ -25,9 +24,9 @@ class Watcher:
 
     def __init__(self) -> None:
         self.descriptor = int(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK))
-        self._watched: dict[int, Path] = {}
+        self._watched: dict[int, str] = {}
 
-    def watch(self, path: Path) -> bool:
+    def watch(self, path: str) -> bool:
         """Be told of the next write; False where that is not possible, and one has to look."""
         if self.descriptor < 0:
             return False
@@ -39,9 +38,9 @@ class Watcher:
         self._watched[number] = path
         return True
 
-    def written(self) -> set[Path]:
+    def written(self) -> set[str]:
         """The files that were written to, or removed, since they were watched."""
-        found: set[Path] = set()
+        found: set[str] = set()
         while self.descriptor >= 0:
             try:
                 found |= self._told(os.read(self.descriptor, 64 * 1024))
@@ -49,8 +48,8 @@ class Watcher:
                 break
         return found
 
-    def _told(self, events: bytes) -> set[Path]:
-        found: set[Path] = set()
+    def _told(self, events: bytes) -> set[str]:
+        found: set[str] = set()
         at = 0
         while at < len(events):
             number, mask, _cookie, length = _EVENT.unpack_from(events, at)

@@ -171,3 +171,18 @@ class Decision(Struct, frozen=True):
     actions: tuple[Action, ...] = ()
     notes: tuple[Note, ...] = ()
     wake: float | None = None
+
+    def goes_on(self, before: FlowMemory) -> bool:
+        """Whether to plan again at once: there is more to be seen than when this was planned.
+
+        What a runner tells later has to be waited for, and of a run that is being swept all that
+        matters is that it is gone. So those that only were signalled let the next flow have its
+        turn: of a thousand flows that stop, all are told to before the first is cleared away.
+
+        Args:
+            before: what was remembered when this was planned.
+        """
+        if not self.actions:
+            return self.memory != before
+        swept = {action.run for action in self.actions if isinstance(action, Sweep)}
+        return any(action.settles and action.run not in swept for action in self.actions)

@@ -88,7 +88,8 @@ def end_source(run: RunMemory, instance: Instance, flow: Flow, now: float) -> Ou
         return Outcome(run)
     if not pause.signalled:
         ask = SignalSteps(run.run, (0,), stop.signal)
-        return Outcome(replace(run, pause=replace(pause, signalled=True)), (ask,))
+        run = replace(run, pause=replace(pause, signalled=True))
+        return Outcome(run, (ask,), wake=pause.deadline)
     if pause.killed:
         return Outcome(run)
     if pause.deadline > now:

@@ -417,7 +417,7 @@ class _Writer:
 
 
 def _path(target: Stream) -> Path:
-    return target.path.with_suffix(".cursor")
+    return Path(target.path).with_suffix(".cursor")
 
 
 def _load(target: Stream) -> Cursor | None:

@@ -552,7 +552,7 @@ class ProcessRunner:
                 "FLOW_REPLICA": str(launch.replica),
                 "FLOW_DATA": str(work),
             },
-            "log": str(log.path),
+            "log": log.path,
             "log_from": position,
             "user": user.ids() if user is not None else None,
             **limits_of(step),
