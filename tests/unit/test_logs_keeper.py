@@ -116,7 +116,7 @@ def test_nobody_wakes_up_while_nothing_is_printed(make: Make, layout: Layout) ->
 def test_a_log_in_which_nothing_ever_stood_is_looked_at_once(
     make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Most flows print nothing when they start; a thousand of them start at once."""
+    """Most flows print nothing when they start; a thousand of them start at once, and again."""
     looks: Counter[str] = Counter()
     rotate = Stream.rotate
 
@@ -129,6 +129,10 @@ def test_a_log_in_which_nothing_ever_stood_is_looked_at_once(
     paths = {one.opened("demo", replica, "s0").path for replica in range(20)}
     await_sleep(one)
     assert looks == dict.fromkeys(paths, 1)
+    for replica in range(20):
+        one.opened("demo", replica, "s0")
+    await_sleep(one)
+    assert looks == dict.fromkeys(paths, 2)
 
 
 def test_flows_that_have_lost_nothing_are_no_work_for_each_look(

@@ -141,6 +141,8 @@ class Keeper:
         """
         entry = self._entry((flow_id, replica, step))
         _make(entry.stream.path)
+        if not entry.scheduled:
+            entry.looked = 0.0  # It is still: one look, and not one after the other ever later.
         self._schedule(entry)
         return entry.stream
 

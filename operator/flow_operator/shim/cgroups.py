@@ -14,6 +14,8 @@ import hashlib
 import os
 from collections.abc import Iterator, Mapping
 
+from flow_operator.shim.kernel import read_all
+
 _CONTROLLERS = ("cpu", "memory", "pids")
 
 _CPU_PERIOD = 100_000
@@ -64,7 +66,7 @@ class Cgroups:
     def open(self, run: str) -> str:
         """Make the group of a run; returns its directory."""
         path = os.path.join(self.root, run)
-        os.makedirs(path, exist_ok=True)
+        _make(path)
         for controller in self.controllers:
             _try_write(path, "cgroup.subtree_control", f"+{controller}")
         return path
@@ -87,7 +89,7 @@ class Cgroups:
         if _read(group, "cgroup.freeze").strip() == "1":
             raise OSError("the run is frozen; resume it first")
         path = os.path.join(group, leaf)
-        os.makedirs(path, exist_ok=True)
+        _make(path)
         _enter(path)
         try:
             yield path
@@ -268,18 +270,28 @@ def _ancestors() -> set[int]:
     return found
 
 
+def _make(path: str) -> None:
+    """Have a directory, whose parent nearly always is there."""
+    try:
+        os.mkdir(path)
+    except OSError:
+        os.makedirs(path, exist_ok=True)
+
+
 def _enter(path: str) -> None:
     _write(path, "cgroup.procs", "0")
 
 
 def _read(path: str, name: str) -> str:
-    with open(os.path.join(path, name), encoding="ascii") as file:
-        return file.read()
+    return read_all(f"{path}/{name}").decode("ascii")
 
 
 def _write(path: str, name: str, text: str) -> None:
-    with open(os.path.join(path, name), "wb", buffering=0) as file:
-        file.write(text.encode())
+    descriptor = os.open(f"{path}/{name}", os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _try_write(path: str, name: str, text: str) -> bool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from flow_operator.shim import cgroups
 from flow_operator.shim.cgroups import Cgroups
+from flow_operator.shim.kernel import read_all
 from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import SpawnError, spawn
@@ -289,8 +290,7 @@ def _signal_leader(step: Step, number: int) -> None:
 def start_time(pid: int) -> int:
     """When a process started, in clock ticks since boot (field 22 of its stat); 0 if gone."""
     try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            return int(file.read().rpartition(b")")[2].split()[19])
+        return int(read_all(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
     except (OSError, IndexError):
         return 0
 

@@ -165,6 +165,9 @@ def inside(directory: str) -> Iterator[None]:
 def soft_limit(limit: int) -> Iterator[None]:
     """Have a soft limit of descriptors that what is spawned inherits."""
     own, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if min(limit, hard) == own:
+        yield
+        return
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(limit, hard), hard))
     try:
         yield
@@ -183,11 +186,10 @@ def _umask(mask: int | None) -> Iterator[None]:
 
 
 def _find(program: str, env: Mapping[str, str]) -> str:
+    if "/" in program:
+        return program  # Whether it is there, the kernel tells.
     found = shutil.which(program, path=env.get("PATH", os.defpath))
     if found is None:
-        # The kernel's own word for a path; a search has no file to name.
-        if "/" in program:
-            return program
         raise SpawnError(
             f"cannot start {program!r}: no such program on PATH: install it, or give its path"
         )
