@@ -54,6 +54,7 @@ def report(
         now: (monotonic seconds, seconds since the epoch).
     """
     monotonic, wall = now
+    at = rfc3339(wall)
     instances = {instance.run: instance for instance in seen.instances}
     told = _phase(want, seen, memory, instances)
     runs = [memory.runs[replica] for replica in sorted(memory.runs)]
@@ -75,8 +76,8 @@ def report(
         message="; ".join(filter(None, (told.message, _first_line(source.error)))),
         source=source,
         conditions=(
-            *_conditions(want, seen, told, ready >= replicas, previous, wall),
-            *_gauged(want, seen, memory, previous, wall),
+            *_conditions(want, seen, told, ready >= replicas, previous, at),
+            *_gauged(want, seen, memory, previous, at),
         ),
         steps=steps,
         limits_enforced=limits_enforced(steps),
@@ -277,7 +278,7 @@ def _conditions(
     told: _Told,
     all_ready: bool,  # noqa: FBT001 - one of a handful of facts
     previous: FlowStatus | None,
-    wall: float,
+    at: str,
 ) -> tuple[Condition, ...]:
     ready = told.phase == "running" and all_ready
     not_ready = "; ".join(sorted(set(seen.not_ready.values()))) or told.message
@@ -294,17 +295,17 @@ def _conditions(
         ),
     )
     return tuple(
-        _condition(kind, "True" if holds else "False", reason, message, previous, wall)
+        _condition(kind, "True" if holds else "False", reason, message, previous, at)
         for kind, holds, reason, message in listed
     )
 
 
 def _gauged(
-    want: Want, seen: Seen, memory: FlowMemory, previous: FlowStatus | None, wall: float
+    want: Want, seen: Seen, memory: FlowMemory, previous: FlowStatus | None, at: str
 ) -> Iterable[Condition]:
     for found in findings(want, seen, memory):
         status: Literal["True", "False"] = "True" if found.holds else "False"
-        yield _condition(found.kind, status, found.reason, found.message, previous, wall)
+        yield _condition(found.kind, status, found.reason, found.message, previous, at)
 
 
 def _unready_reason(told: _Told) -> str:
@@ -332,10 +333,10 @@ def _condition(
     reason: str,
     message: str,
     previous: FlowStatus | None,
-    wall: float,
+    at: str,
 ) -> Condition:
     before = previous.condition(kind) if previous is not None else None
-    since = before.last_transition_time if before and before.status == status else rfc3339(wall)
+    since = before.last_transition_time if before and before.status == status else at
     return Condition(kind, status, reason, message, since)
 
 

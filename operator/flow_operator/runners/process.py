@@ -399,7 +399,8 @@ class ProcessRunner:
 
     def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
         """Signal the process groups of steps, through their parent."""
-        self._act("signal", run, steps=list(indexes), signal=name)
+        if run in self._runs:
+            self._call("signal", run=run, steps=list(indexes), signal=name)
 
     def _act(self, op: str, run: str, **arguments: Any) -> None:
         if run in self._runs:

@@ -264,10 +264,9 @@ class Shim:
         run.end(message["step"])
         return run.state()
 
-    def _signal(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
-        run = self._run(message)
-        run.signal(message["steps"], signal_number(message["signal"]))
-        return run.state()
+    def _signal(self, message: dict[str, Any], _: Client) -> bool:
+        self._run(message).signal(message["steps"], signal_number(message["signal"]))
+        return True
 
     def _group(self, message: dict[str, Any], _: Client) -> bool:
         run = self._run(message)

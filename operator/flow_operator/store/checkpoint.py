@@ -16,9 +16,9 @@ from flow_operator.store.health import SyncTimer
 from flow_operator.store.records import Record
 from flow_operator.store.reserve import Reserve
 
-DELAY = 0.5
+DELAY = 2.0
 """Seconds that a journal waits for company: a flow that is written many times meanwhile gets its
-file once, and what a batch has started is not kept from the processor by it."""
+file once, and what a batch has started or stopped is not kept from the processor by it."""
 
 RETRY = 1.0
 """Seconds until what the disk refused is tried again."""
