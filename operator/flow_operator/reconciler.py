@@ -155,8 +155,7 @@ class Reconciler:
         decision = plan(want, seen, memory, self._clock.monotonic())
         for note in decision.notes:
             self._note(flow_id, note, bound)
-        if decision.intent != memory:
-            self._intend(flow_id, memory, decision)
+        self._intend(flow_id, memory, decision)
         written = True
         after = decision.memory
         for action in decision.actions:
@@ -179,7 +178,7 @@ class Reconciler:
         return Result(decision.wake if written else self._sooner(decision.wake))
 
     def _intend(self, flow_id: str, memory: FlowMemory, decision: Decision) -> None:
-        """Remember what is about to be begun.
+        """Remember what is about to be begun, if anything is.
 
         A stop is begun also where that cannot be written.
 
@@ -189,7 +188,7 @@ class Reconciler:
         if any(isinstance(action, LaunchRun) for action in decision.actions):
             self._memories.put(flow_id, decision.intent)
             self._count_launched(memory, decision.intent)
-        else:
+        elif decision.intent != memory:
             self._memories.keep(flow_id, decision.intent)
 
     def _sooner(self, wake: float | None) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from flowctl_runs import PROGRAM, environment, flowctl
 
-from support import Flowd, always_for, eventually, make_document
+from support import Flowd, always_for, eventually, make_document, spawned
 
 
 def editor(root: Path, change: str) -> dict[str, str]:
@@ -178,21 +178,12 @@ def test_events_of_chosen_flows_are_watched(flowd: Flowd, chosen: tuple[str, ...
         document["metadata"] = {"name": name, "labels": {"team": "x"}}
         flowd.create(document)
         flowd.await_status(name, "running")
-    process = subprocess.Popen(
-        [*PROGRAM, "events", "-w", *chosen],
-        stdout=subprocess.PIPE,
-        text=True,
-        env=environment(flowd),
-    )
-    assert process.stdout is not None
-    try:
+    command = [*PROGRAM, "events", "-w", *chosen]
+    piped = {"stdout": subprocess.PIPE, "text": True}
+    with spawned(command, **piped, env=environment(flowd)) as process:
         seen = {""}
         while not {"a", "b"} <= seen:
             line = process.stdout.readline()
             assert line, seen
             seen.add(line.split()[2])
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
     assert "other" not in seen

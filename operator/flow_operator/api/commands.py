@@ -17,6 +17,7 @@ from flow_operator.api.lists import FIELDS, LABELS, selection
 from flow_operator.api.operation import Example, Operation
 from flow_operator.api.parameters import DRY_RUN, Number, dry_run
 from flow_operator.api.statuses import status_of
+from flow_operator.controller import FEW
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import escape
 from flow_operator.model.status import TERMINAL, Phase
@@ -34,9 +35,6 @@ TIMEOUT = Number(
 
 MAX_WAITING = 32
 """Commands that wait at once; further ones answer at once with what is observed then."""
-
-_MANY = 16
-"""Flows in one command from which on its waiting rests."""
 
 _REST = 0.01
 """Seconds between two changes that a command of many flows looks at: their statuses change some
@@ -214,7 +212,7 @@ def _wait(services: Services, flow_ids: list[str], timeout: float) -> None:
             left.pop()
         return not left or services.closing.is_set()
 
-    services.board.wait(reached, timeout, _REST if len(wanted) > _MANY else 0.0)
+    services.board.wait(reached, timeout, _REST if len(wanted) > FEW else 0.0)
 
 
 def _observed(services: Services, flow_id: str) -> Phase:

@@ -265,8 +265,7 @@ def _ancestors() -> set[int]:
     pid = os.getpid()
     while pid > 0:
         found.add(pid)
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            pid = int(file.read().rpartition(b")")[2].split()[1])
+        pid = int(read_all(f"/proc/{pid}/stat").rpartition(b")")[2].split()[1])
     return found
 
 

@@ -84,7 +84,7 @@ def write_quietly(path: str | Path, data: bytes) -> None:
 def _replace(path: str | Path, data: bytes, *, durable: bool) -> None:
     # One writer per path at a time (the store's lock, the workqueue's key), so the name is ours.
     directory, name = os.path.split(path)
-    temporary = f"{directory}/{TEMPORARY}{name}"
+    temporary = os.path.join(directory, TEMPORARY + name)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         try:
