@@ -29,16 +29,20 @@ DEADLINE = 20.0
 """Seconds after which a condition counts as never met; passing tests are far from it."""
 
 
+GONE = (FileNotFoundError, ProcessLookupError)
+"""What the kernel says of a file, or of one in /proc whose process ends while it is read."""
+
+
 def eventually(check: Callable[[], T], within: float = DEADLINE, every: float = 0.01) -> T:
     """Call until it raises nothing; the last assertion is raised when time is up.
 
-    What is not there yet (a key, a row, a file) is as good as a failed assertion.
+    What is not there yet (a key, a row, a file, a process) is as good as a failed assertion.
     """
     end = time.monotonic() + within
     while True:
         try:
             return check()
-        except (AssertionError, LookupError, ValueError, FileNotFoundError):
+        except (AssertionError, LookupError, ValueError, *GONE):
             if time.monotonic() > end:
                 raise
         time.sleep(every)

@@ -233,7 +233,7 @@ class Audit:
             return 0
 
     def _versions(self, least: int) -> set[int]:
-        """The versions of the lines that are there, from ``least`` on and perhaps further back."""
+        """The versions of the whole lines, from ``least`` on and perhaps further back."""
         found: set[int] = set()
         for number in range(self._limits.files):
             path = self._numbered(number) if number else self._path
@@ -248,7 +248,8 @@ class Audit:
 
 
 def _versions_in(data: bytes) -> Iterator[int]:
-    for line in data.splitlines():
+    # What follows the last end of a line is cut off, even if nothing but that end is missing.
+    for line in data.split(b"\n")[:-1]:
         # What somebody else has written there is theirs.
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError):
             yield msgspec.json.decode(line, type=_Version).version
