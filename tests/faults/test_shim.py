@@ -246,6 +246,33 @@ def test_a_pipe_of_a_steps_own_is_not_taken_for_ours(flowd: Flowd) -> None:
     eventually(lambda: _assert(seen.read_text() == "end\n"))
 
 
+# --- its end ---------------------------------------------------------------------------------
+
+LATE = """
+_serve = Shim.serve
+
+
+def _late(self):
+    _serve(self)
+    time.sleep(1)
+
+
+Shim.serve = _late
+"""
+
+
+def test_an_operator_that_has_drained_everything_ends_after_its_shim(
+    make_flowd: Make, other_version: Path
+) -> None:
+    """Who looks then finds nothing left, however long the shim needs."""
+    with (other_version / "flow_operator" / "shim" / "server.py").open("a") as file:
+        file.write(LATE)
+    flowd = make_flowd(environment={"PYTHONPATH": str(other_version)}).start()
+    shim = flowd.shim_pid()
+    assert flowd.end() == 0
+    assert not alive(shim)
+
+
 # --- descriptors -----------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import threading
 import uuid
 from collections.abc import Iterable
@@ -48,6 +49,9 @@ from flow_operator.runners.shim_link import ShimLink, shim_command
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
+
+_END_TIMEOUT = 5.0
+"""Seconds that a shim may take to end; it needs milliseconds."""
 
 log = structlog.get_logger("process-runner")
 
@@ -271,10 +275,23 @@ class ProcessRunner:
             self._census.close()
         if link is not None:
             if final:
-                # It may end before it can answer, which is what was asked.
-                with contextlib.suppress(RetryableError):
-                    link.call("shutdown")
+                self._end_shim(link)
             link.close()
+
+    def _end_shim(self, link: ShimLink) -> None:
+        """Have the shim end, and see it gone: whoever sees us end finds nothing left."""
+        try:
+            shim = os.pidfd_open(self._shim_pid)
+        except ProcessLookupError:
+            return
+        try:
+            # It may end before it can answer, which is what was asked.
+            with contextlib.suppress(RetryableError):
+                link.call("shutdown")
+            if self._shim_pid != os.getppid():  # PID 1 of a container waits for us to end.
+                select.select([shim], [], [], _END_TIMEOUT)
+        finally:
+            os.close(shim)
 
     def _call(self, op: str, **arguments: Any) -> Any:
         link = self._link
