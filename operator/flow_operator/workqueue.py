@@ -154,6 +154,13 @@ class WorkQueue:
                 return moment - now
         return None
 
+    def busy(self, key: str) -> bool:
+        """Whether others wait that are in no less of a hurry than this one.
+
+        Now and then it says so of one that has just been handed out from the other lane.
+        """
+        return bool(self._first or (self._ready and key not in self._hurried))
+
     def done(self, key: str, *, calm: bool = False) -> None:
         """Give a key back; ``calm`` when nobody waits for it, unless it was added meanwhile."""
         with self._changed:
