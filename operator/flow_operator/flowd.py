@@ -101,6 +101,7 @@ class Operator:
             users=settings.users,
             grace=settings.stop_grace,
         )
+        self._local = local
         self._runners: dict[str, Runner] = {"process": local}
         if settings.engine is not None:
             self._runners["container"] = _containers(settings, local, self._logs, clock)
@@ -184,6 +185,7 @@ class Operator:
 
     def start(self) -> None:
         """Take back what runs, then serve and watch."""
+        self._local.prepare()
         self._server.start()
         self._store.subscribe(self._limit_logs)
         self._limit_logs(record.flow_id for record in self._store.flows())

@@ -17,6 +17,10 @@ from typing import Any
 import pytest
 
 import flow_operator
+from flow_operator.clock import SystemClock
+from flow_operator.logs import Keeper
+from flow_operator.runners.process import ProcessRunner
+from flow_operator.settings import Layout
 from support import Flowd, alive, always_for, eventually, make_document, processes_of
 
 OTHER = "\n# Another version of this program.\n"
@@ -246,7 +250,25 @@ def test_a_pipe_of_a_steps_own_is_not_taken_for_ours(flowd: Flowd) -> None:
     eventually(lambda: _assert(seen.read_text() == "end\n"))
 
 
-# --- its end ---------------------------------------------------------------------------------
+# --- its beginning and its end ---------------------------------------------------------------
+
+
+def test_a_shim_starts_while_its_operator_has_other_things_to_do(root: Path) -> None:
+    """The operator then finds it, and leaves no child of its own."""
+    layout = Layout(root)
+    logs = Keeper(layout, SystemClock(), 0, lambda _flow_id, _count: None)
+    runner = ProcessRunner(layout, logs, cgroups=False)
+    runner.prepare()
+    eventually(lambda: _assert((root / "shim.sock").exists()))
+    shim = int((root / "shim.lock").read_text())
+    runner.start(lambda _flow_id: None)
+    assert int((root / "shim.lock").read_text()) == shim
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    runner.close(final=True)
+    logs.close()
+    assert not alive(shim)
+
 
 LATE = """
 _serve = Shim.serve

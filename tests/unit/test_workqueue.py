@@ -168,6 +168,21 @@ def test_a_hurry_that_comes_while_a_worker_has_the_key_is_not_lost(queue):
     assert _taken(queue, 2) == ["a", "b"]
 
 
+def test_a_key_is_told_whether_others_wait_that_are_in_no_less_of_a_hurry(queue):
+    """What they wait for comes before what a key has left to tell."""
+    queue.add("a")
+    assert queue.get() == "a"
+    assert not queue.busy("a")
+    queue.add("b")
+    assert queue.busy("a")
+    queue.hurry("c")
+    assert queue.get() == "c"
+    assert not queue.busy("c"), "only one waits that is in no hurry"
+    assert queue.busy("a")
+    queue.hurry("d")
+    assert queue.busy("c")
+
+
 def test_keys_in_a_hurry_leave_the_others_their_share(queue):
     """However many are in a hurry, and however often they come back."""
     queue.add("patient")

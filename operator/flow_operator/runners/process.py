@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
 from signal import Signals
+from subprocess import Popen
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ from flow_operator.runners.procfs import (
     read_proc,
 )
 from flow_operator.runners.remains import Remains
-from flow_operator.runners.shim_link import ShimLink, shim_command
+from flow_operator.runners.shim_link import ShimLink, begin_shim, shim_command
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
@@ -108,6 +109,7 @@ class ProcessRunner:
         self._checks: dict[str, Future[dict[str, Any]]] = {}
         self._notify: Notify = lambda _flow_id: None
         self._link: ShimLink | None = None
+        self._starting: Popen[bytes] | None = None
         self._shim_pid = 0
         self._controllers: list[str] | None = None
         self._census: Census | None = None
@@ -131,6 +133,10 @@ class ProcessRunner:
 
     # --- the line to the shim ------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Have a shim start meanwhile, if there is none: :meth:`start` waits for it."""
+        self._starting = begin_shim(self._layout.root)
+
     def start(self, notify: Notify) -> None:
         """Connect to the shim, or start one; what it runs is observed from then on."""
         self._notify = notify
@@ -153,7 +159,8 @@ class ProcessRunner:
             RetryableError: there is no shim to be had now.
             TerminalError: the running shim speaks another version.
         """
-        link = ShimLink(self._layout.root, self._event, self._lost)
+        starting, self._starting = self._starting, None
+        link = ShimLink(self._layout.root, self._event, self._lost, starting)
         try:
             hello = link.call("hello", **self._hello)
             if hello.get("code") != protocol.code():
@@ -234,7 +241,9 @@ class ProcessRunner:
             link = self._link
             if link is None:
                 raise RetryableError("the shim is away")
-            self._adopt(link, listed, self._told(link.call("hello", **self._hello)))
+            with self._lock:
+                told = set(self._runs)
+            self._adopt(link, listed, told)
             with self._lock:
                 known = frozenset(self._runs) | {handle.run for handle in listed}
             for state in Remains(self._home).strays(known):

@@ -110,10 +110,8 @@ def environment(pid: int) -> bytes:
 
 
 def _variable(environ: bytes, prefix: bytes) -> str:
-    for part in environ.split(b"\0"):
-        if part.startswith(prefix):
-            return part[len(prefix) :].decode(errors="replace")
-    return ""
+    rest = (b"\0" + environ).partition(b"\0" + prefix)[2]
+    return rest.partition(b"\0")[0].decode(errors="replace")
 
 
 def run_of(pid: int, home: str) -> str:

@@ -54,6 +54,7 @@ class ShimLink:
         data: Path,
         on_event: Callable[[dict[str, Any]], None],
         on_lost: Callable[[ShimLink], None],
+        starting: subprocess.Popen[bytes] | None = None,
     ) -> None:
         self._on_event = on_event
         self._on_lost = on_lost
@@ -61,7 +62,7 @@ class ShimLink:
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
-        self._sock = _connect_or_start(data)
+        self._sock = _connect_or_start(data, starting)
         self._thread = threading.Thread(target=self._receive, name="shim-link", daemon=True)
         self._thread.start()
 
@@ -145,17 +146,32 @@ def _settle(future: Future[Any], message: dict[str, Any]) -> None:
         future.set_result(message["ok"])
 
 
-def _connect_or_start(data: Path) -> socket.socket:
+def _connect_or_start(data: Path, starting: subprocess.Popen[bytes] | None) -> socket.socket:
     deadline = time.monotonic() + _CONNECT_TIMEOUT
+    if starting is not None:
+        _await(starting, data)
     while True:
         try:
             return _connect(data)
         except (FileNotFoundError, ConnectionRefusedError):
-            start_shim(data)
+            _await(start_shim(data), data)
             _ask_for_socket(data)
         if time.monotonic() > deadline:
-            raise RetryableError(f"the shim did not start; see {data / 'shim.log'}")
+            raise _not_started(data)
         time.sleep(0.005)
+
+
+def _await(starting: subprocess.Popen[bytes], data: Path) -> None:
+    try:
+        starting.wait(_CONNECT_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        starting.kill()
+        starting.wait()
+        raise _not_started(data) from None
+
+
+def _not_started(data: Path) -> RetryableError:
+    return RetryableError(f"the shim did not start; see {data / 'shim.log'}")
 
 
 def _ask_for_socket(data: Path) -> None:
@@ -190,13 +206,22 @@ def _connect(data: Path) -> socket.socket:
     return sock
 
 
-def start_shim(data: Path) -> None:
+def begin_shim(data: Path) -> subprocess.Popen[bytes] | None:
+    """Start a shim, unless there seems to be one; who connects waits for it, or starts another."""
+    if (data / protocol.SOCKET_NAME).exists():
+        return None
+    with contextlib.suppress(OSError):
+        return start_shim(data)
+    return None
+
+
+def start_shim(data: Path) -> subprocess.Popen[bytes]:
     """Start a shim for a data directory, in a session of its own, out of reach of our signals.
 
     The process that is started here forks the shim once its socket listens, and ends.
     """
     with (data / "shim.log").open("ab") as log:
-        subprocess.run(
+        return subprocess.Popen(
             [*shim_command(), str(data)],
             stdin=subprocess.DEVNULL,
             stdout=log,
@@ -204,6 +229,4 @@ def start_shim(data: Path) -> None:
             start_new_session=True,
             cwd="/",
             env={key: value for key, value in os.environ.items() if key in ("PATH", "LANG")},
-            timeout=_CONNECT_TIMEOUT,
-            check=False,
         )
