@@ -162,6 +162,7 @@ def test_all_that_wait_are_acted_on_before_the_first_is_told_of(
         done.append(("launch", wanted.flow.flow_id))
         launch(wanted)
 
+    still.runner.start(lambda _flow_id: None)  # It tells nobody what it has done.
     monkeypatch.setattr(controller, "WORKERS", 1)
     monkeypatch.setattr(still.board, "publish", published)
     monkeypatch.setattr(still.runner, "launch", launched)
