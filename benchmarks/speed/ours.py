@@ -50,7 +50,7 @@ class Ours(Launched):
         """Launch it on its data directory."""
         self.launch(
             [
-                *(sys.executable, "-m", "flow_operator.flowd", "--log-level", "error"),
+                *(sys.executable, "-m", "flow_operator.flowd"),
                 *("--data", str(self.data), "--manifests", str(self.manifests)),
                 *("--listen", f"127.0.0.1:{self._port}"),
             ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import Metric
@@ -110,13 +111,19 @@ class Counted(Meter):
             registry=None,
         )
 
+        # To look for the one of some labels takes longer than to count; they have few values.
+        self._waited_in = cache(self._waited.labels)
+        self._looked_with = cache(self._looked.labels)
+        self._noted_as = cache(self._noted.labels)
+        self._answered_to = cache(self._answered.labels)
+
     def waited(self, lane: Lane, seconds: float) -> None:
         """Observe it."""
-        self._waited.labels(lane).observe(seconds)
+        self._waited_in(lane).observe(seconds)
 
     def looked(self, result: Looked, seconds: float) -> None:
         """Observe it."""
-        self._looked.labels(result).observe(seconds)
+        self._looked_with(result).observe(seconds)
 
     def launched(self) -> None:
         """Count it."""
@@ -132,7 +139,7 @@ class Counted(Meter):
 
     def noted(self, reason: str, *, warning: bool) -> None:
         """Count it; reasons are words of the source."""
-        self._noted.labels("Warning" if warning else "Normal", reason).inc()
+        self._noted_as("Warning" if warning else "Normal", reason).inc()
 
     def committed(self, writers: int, records: int, size: int, seconds: float) -> None:
         """Observe it."""
@@ -157,7 +164,7 @@ class Counted(Meter):
         """Observe it; whatever a client has written, the labels have few values."""
         self._in_flight.dec()
         known = method if method in _METHODS else OTHER_METHOD
-        self._answered.labels(route or NO_ROUTE, known, f"{status // 100}xx").observe(seconds)
+        self._answered_to(route or NO_ROUTE, known, f"{status // 100}xx").observe(seconds)
 
     def collect(self) -> Iterable[Metric]:
         """Everything that was told so far; called by a registry."""
