@@ -11,7 +11,10 @@ class Reach:
 
     Attributes:
         limit: the value that should not be exceeded (or, for rates, be exceeded).
-        floors: so many times the floor in C is good as well: machines differ. None: no such rule.
+        floors: so many times the floor in C is good as well: machines differ. It is what the limit
+            was on the machine where it was set, whose floor started 1,000 processes in 0.167 s,
+            restarted one in 0.9 ms (p99 3.6), added one in 0.73 ms and stopped all in 0.03 s.
+            None: no such rule.
     """
 
     limit: float
@@ -44,15 +47,15 @@ MEASURES = (
         "s",
         {1000: Reach(0.5, 3), 5000: Reach(2.9, 2)},
     ),
-    Measure("restart-p50", "restart after kill -9, p50", "ms", {1000: Reach(1.5)}),
-    Measure("restart-p99", "restart after kill -9, p99", "ms", {1000: Reach(3)}),
+    Measure("restart-p50", "restart after kill -9, p50", "ms", {1000: Reach(1.5, 1.7)}),
+    Measure("restart-p99", "restart after kill -9, p99", "ms", {1000: Reach(3, 0.8)}),
     Measure("restart-cpu", "processor time of one restart", "ms", {}),
-    Measure("add", "add one, until it runs", "ms", {1000: Reach(4)}),
+    Measure("add", "add one, until it runs", "ms", {1000: Reach(4, 5.5)}),
     Measure("add-file", "the same by a file in the folder", "ms", {1000: Reach(300)}),
     Measure("status-p50", "status of all, one client, p50", "ms", {1000: Reach(1.5)}),
     Measure("status-rate", "status of all, 8 clients", "calls/s", {1000: Reach(1500)}, more=True),
     Measure("status-size", "bytes of that answer", "kB", {}),
-    Measure("stop", "stop all, until every process is gone", "s", {1000: Reach(0.15)}),
+    Measure("stop", "stop all, until every process is gone", "s", {1000: Reach(0.15, 5)}),
     Measure("memory", "memory (PSS) of all own processes", "MB", {1000: Reach(45)}),
     Measure("idle-cpu", "processor time in 30 idle seconds", "s", {1000: Reach(0.02)}),
     Measure("idle-wakeups", "wakeups in an idle second", "/s", {1000: Reach(1)}),
