@@ -17,6 +17,9 @@ class PretendingRunner(FakeRunner):
     def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__(FakeWorld())
 
+    def prepare(self) -> None:
+        """There is no shim to be started."""
+
 
 if __name__ == "__main__":
     flowd.ProcessRunner = PretendingRunner  # type: ignore[assignment, misc]
