@@ -180,7 +180,7 @@ class Reconciler:
             self._count(memory, seen, None)
             self._gone(flow_id, record)
             return Result()
-        if decision.actions and busy():
+        if decision.once and busy():
             return Result(again=True)
         if decision.goes_on(memory):
             return None

@@ -174,6 +174,25 @@ def test_all_that_wait_are_acted_on_before_the_first_is_told_of(
     assert done[:6] == [(what, each) for what in ("launch", "running") for each in flow_ids]
 
 
+def test_what_is_asked_for_until_it_is_seen_does_not_bring_a_flow_back(
+    still: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A freeze is asked for by each plan until it is there: no worker may be kept busy by that."""
+
+    def again() -> bool:
+        return still.reconciler.reconcile("a", lambda: True).again
+
+    still.create("a", "forever")
+    assert again(), "it was launched"
+    assert not again()
+    monkeypatch.setattr(still.runner, "freeze", lambda _run: None)
+    still.desired.command("pause", ["a"])
+    assert [again(), again()] == [False, False]
+    assert still.status("a").desired == "paused"
+    still.desired.command("stop", ["a"])
+    assert again(), "it was signalled"
+
+
 def test_what_was_done_is_told_where_the_next_plan_fails(
     still: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
