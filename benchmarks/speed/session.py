@@ -17,6 +17,12 @@ from speed.figures import percentile
 from speed.processes import Watched, pss, usage
 from speed.register import Register
 
+_SETTLES = 10
+"""So many times it is waited for that; who never comes to rest is measured all the same."""
+
+_CALM = 0.1
+"""Of one processor; those who look at their flows every second take 0.02."""
+
 Record = Callable[[str, float], None]
 """Takes the name of a measure and its value."""
 
@@ -31,7 +37,7 @@ class Effort:
         adding: for how long that goes on at most in each way.
         load: for how long statuses are asked for.
         idle: for how long nothing is done; 0 leaves that measure out.
-        settle: how long a contender is left alone before it is measured.
+        settle: for how long a contender must have had little to do before it is measured.
         patience: after which nothing more is waited for.
     """
 
@@ -72,7 +78,7 @@ class Session:
         try:
             self.contender.prepare(self.flows)
             self._start()
-            time.sleep(self.effort.settle)
+            self._settle()
             self.record("memory", pss(self.contender.own_pids()))
             self._restart()
             self._add()
@@ -89,6 +95,15 @@ class Session:
         self.contender.start()
         started = self.register.wait(before + self.flows, self.effort.patience)[before:]
         self.record("start", max(start.at for start in started) - begun)
+
+    def _settle(self) -> None:
+        """Wait until a contender has nothing left to do for now, as far as its processors tell."""
+        end = time.monotonic() + _SETTLES * self.effort.settle
+        while time.monotonic() < end:
+            before = usage(self.contender.own_pids())
+            time.sleep(self.effort.settle)
+            if usage(self.contender.own_pids()).since(before).cpu < _CALM * self.effort.settle:
+                return
 
     def _restart(self) -> None:
         """Kill flows, each once, one by one; after 50 ms the next one is not kept waiting."""

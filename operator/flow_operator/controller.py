@@ -155,7 +155,7 @@ class Controller:
             return "error"
         self._failures.pop(flow_id, None)
         if result.again:
-            self._queue.add(flow_id)
+            self._queue.come_back(flow_id)
         if result.wake is not None:
             self._queue.add_at(flow_id, result.wake)
         return "ok"

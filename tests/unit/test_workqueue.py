@@ -168,6 +168,62 @@ def test_a_hurry_that_comes_while_a_worker_has_the_key_is_not_lost(queue):
     assert _taken(queue, 2) == ["a", "b"]
 
 
+def _comes_back(queue: WorkQueue, key: str) -> None:
+    queue.add(key)
+    assert queue.get() == key
+    queue.come_back(key)
+    queue.done(key)
+
+
+def test_a_key_that_comes_back_does_so_behind_all_others_and_once(queue):
+    """Also those that are added later."""
+    _comes_back(queue, "a")
+    queue.add("b")
+    queue.add("c")
+    queue.come_back("b")
+    assert _drained(queue) == ["b", "c", "a"]
+    for key in "abc":
+        queue.done(key)
+    queue.add("a")
+    assert _drained(queue) == ["a"]
+
+
+def test_a_key_that_is_added_does_not_only_come_back(queue):
+    """Whether before, or while a worker has it, or after; and it is handed out once."""
+    _comes_back(queue, "a")
+    queue.add("a")
+    queue.add("b")
+    assert _drained(queue) == ["a", "b"]
+    for key in "ab":
+        queue.done(key)
+    queue.add("c")
+    assert queue.get() == "c"
+    queue.come_back("c")
+    queue.add("c")
+    queue.come_back("c")
+    queue.done("c")
+    queue.add("d")
+    assert _drained(queue) == ["c", "d"]
+
+
+def test_a_key_in_a_hurry_comes_back_before_all_others(queue):
+    """Somebody waits for what is told of it."""
+    queue.hurry("a")
+    assert queue.get() == "a"
+    queue.add("b")
+    queue.come_back("a")
+    queue.done("a")
+    assert _drained(queue)[0] == "a"
+
+
+def test_keys_that_come_back_have_a_share(queue):
+    """However many others there are."""
+    _comes_back(queue, "back")
+    for number in range(SHARE**2):
+        queue.add(f"other-{number}")
+    assert "back" in [queue.get() for _ in range(SHARE**2)]
+
+
 def test_a_key_is_told_whether_others_wait_that_are_in_no_less_of_a_hurry(queue):
     """What they wait for comes before what a key has left to tell."""
     queue.add("a")
