@@ -259,8 +259,7 @@ def test_a_shim_starts_while_its_operator_has_other_things_to_do(root: Path) -> 
     logs = Keeper(layout, SystemClock(), 0, lambda _flow_id, _count: None)
     runner = ProcessRunner(layout, logs, cgroups=False)
     runner.prepare()
-    eventually(lambda: _assert((root / "shim.sock").exists()))
-    shim, child = int((root / "shim.lock").read_text()), runner._starting
+    shim, child = eventually(lambda: int((root / "shim.lock").read_text())), runner._starting
     runner.start(lambda _flow_id: None)
     runner.close(final=True)
     logs.close()
