@@ -137,7 +137,7 @@ class Controller:
 
     def _look(self, flow_id: str) -> Looked:
         try:
-            result = self._reconciler.reconcile(flow_id, lambda: self._queue.busy(flow_id))
+            result = self._reconciler.reconcile(flow_id)
         except WaitingError as error:
             self._queue.add_after(flow_id, error.delay)
             return "waiting"
@@ -154,8 +154,6 @@ class Controller:
             self._retry(flow_id, f"internal error: {error}")
             return "error"
         self._failures.pop(flow_id, None)
-        if result.again:
-            self._queue.come_back(flow_id)
         if result.wake is not None:
             self._queue.add_at(flow_id, result.wake)
         return "ok"

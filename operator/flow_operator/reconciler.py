@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import structlog
@@ -67,12 +67,9 @@ class Result(Struct, frozen=True):
 
     Attributes:
         wake: when to look again even if nothing happens (monotonic seconds).
-        again: whether to look once more as soon as those had their turn that wait: something was
-            done, and nothing of it was told.
     """
 
     wake: float | None = None
-    again: bool = False
 
 
 class Reconciler:
@@ -111,13 +108,8 @@ class Reconciler:
         self._meter = meter or Meter()
         self.shutdown: Shutdown = "no"
 
-    def reconcile(self, flow_id: str, busy: Callable[[], bool] = lambda: False) -> Result:
+    def reconcile(self, flow_id: str) -> Result:
         """Look at one flow.
-
-        Args:
-            flow_id: which.
-            busy: whether other flows wait to be looked at: then what was done is told later, as
-                they wait for what is to be done with them.
 
         Raises:
             RetryableError: a runner is away; look again later.
@@ -125,7 +117,7 @@ class Reconciler:
             StorageError: what must be remembered could not be written, so nothing was done.
         """
         try:
-            return self._reconcile(flow_id, busy)
+            return self._reconcile(flow_id)
         except AwayError as error:
             self._tell_instead(flow_id, "unknown", str(error))
             raise
@@ -133,14 +125,14 @@ class Reconciler:
             self._tell_instead(flow_id, "starting", str(error))
             raise
 
-    def _reconcile(self, flow_id: str, busy: Callable[[], bool]) -> Result:
+    def _reconcile(self, flow_id: str) -> Result:
         if flow_id in self._store.corrupt and self.shutdown == "no":
             self._tell_corrupt(flow_id)
             return Result()
         bound = log.bind(flow_id=flow_id)
         for earlier in range(_MAX_ROUNDS):
             try:
-                result = self._round(flow_id, busy, bound)
+                result = self._round(flow_id, bound)
             except FlowError:
                 if earlier:  # What those have done stands, and was not told yet.
                     self._tell(flow_id, bound)
@@ -151,9 +143,7 @@ class Reconciler:
         bound.error("no fixpoint", rounds=_MAX_ROUNDS)
         return Result(self._clock.monotonic() + 1)
 
-    def _round(
-        self, flow_id: str, busy: Callable[[], bool], bound: structlog.stdlib.BoundLogger
-    ) -> Result | None:
+    def _round(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> Result | None:
         """Plan once, and act; None where it has to be planned again.
 
         Only what stands in the end is told: nobody sees the steps to it, which take no time.
@@ -180,8 +170,6 @@ class Reconciler:
             self._count(memory, seen, None)
             self._gone(flow_id, record)
             return Result()
-        if decision.once and busy():
-            return Result(again=True)
         if decision.goes_on(memory):
             return None
         if self._watch(flow_id, want):

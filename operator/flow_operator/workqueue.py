@@ -8,9 +8,8 @@ Keys, never events. Its contract, as in client-go:
 - :meth:`add_after` adds later; of several times for one key the earliest counts.
 
 And one thing more: a key that somebody waits for is in a *hurry*. It overtakes the others, however
-many they are, each time it is added until its worker finds it *calm*. And a key of which only
-something is left to be told *comes back* behind all others, unless it is added meanwhile. One turn
-in :data:`SHARE` is the next lane's all the same, so that none starves another.
+many they are, each time it is added until its worker finds it *calm*. One turn in
+:data:`SHARE` is the others' all the same, so that neither lane starves the other.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from flow_operator.clock import Clock
 from flow_operator.meter import Meter
 
 SHARE = 4
-"""Of so many turns one is that of the keys that are in no hurry, and of so many of those one that
-of the keys that come back."""
+"""Of so many turns one is that of the keys that are in no hurry."""
 
 
 class Load(NamedTuple):
@@ -60,9 +58,6 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
         self._first: deque[str] = deque()
-        self._last: deque[str] = deque()
-        self._back: set[str] = set()
-        """Keys that were added only to come back."""
         self._hurried: set[str] = set()
         self._turns = 0
         self._dirty: dict[str, float] = {}
@@ -87,23 +82,8 @@ class WorkQueue:
             self._hurried.add(key)
             self._add(key)
 
-    def come_back(self, key: str) -> None:
-        """Have a key handed out when nothing else waits; earlier if it is added, or in a hurry."""
-        with self._changed:
-            if key not in self._dirty:
-                self._back.add(key)
-                self._line(key)
-
     def _add(self, key: str) -> None:
-        if key in self._back:
-            self._back.discard(key)
-            if key not in self._processing:
-                self._line_up(key)  # Where it stood it is passed over.
-        elif key not in self._dirty:
-            self._line(key)
-
-    def _line(self, key: str) -> None:
-        if self._closed:
+        if key in self._dirty or self._closed:
             return
         self._added += 1
         self._dirty[key] = self._clock.monotonic()
@@ -111,8 +91,7 @@ class WorkQueue:
             self._line_up(key)
 
     def _line_up(self, key: str) -> None:
-        hurried, back = key in self._hurried, key in self._back
-        (self._first if hurried else self._last if back else self._ready).append(key)
+        (self._first if key in self._hurried else self._ready).append(key)
         self._changed.notify()
 
     def add_after(self, key: str, delay: float) -> None:
@@ -145,16 +124,14 @@ class WorkQueue:
     def _hand_out(self, key: str) -> None:
         now = self._clock.monotonic()
         self._processing[key] = now
-        self._back.discard(key)
         waited = now - self._dirty.pop(key)
         self._meter.waited("hurried" if key in self._hurried else "normal", waited)
 
     def _next(self) -> str | None:
-        """Take a key from the lane whose turn it is, or from another one."""
+        """Take a key from the lane whose turn it is, or from the other one."""
         self._turns += 1
-        lanes = [self._first, self._ready, self._last]
-        turn = 2 if self._turns % SHARE**2 == 0 else 1 if self._turns % SHARE == 0 else 0
-        for lane in lanes[turn:] + lanes[:turn]:
+        lanes = [self._first, self._ready]
+        for lane in reversed(lanes) if self._turns % SHARE == 0 else lanes:
             while lane:
                 key = lane.popleft()
                 # Unless it has changed lanes, and was handed out from there.
@@ -176,13 +153,6 @@ class WorkQueue:
             else:
                 return moment - now
         return None
-
-    def busy(self, key: str) -> bool:
-        """Whether others wait that are in no less of a hurry than this one, or than to come back.
-
-        Now and then it says so of one that has just been handed out from another lane.
-        """
-        return bool(self._first or (self._ready and key not in self._hurried))
 
     def done(self, key: str, *, calm: bool = False) -> None:
         """Give a key back; ``calm`` when nobody waits for it, unless it was added meanwhile."""

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from flow_operator import controller
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import FEW, WORKERS, Controller
@@ -145,53 +144,6 @@ def test_of_a_look_only_its_end_is_told(still: Loop, monkeypatch: pytest.MonkeyP
     still.create("a", "forever")
     still.reconciler.reconcile("a")
     assert [status.status for status in told] == ["running"]
-
-
-def test_all_that_wait_are_acted_on_before_the_first_is_told_of(
-    still: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thousand flows that are to start wait for that, and not for the status of the others."""
-    done: list[tuple[str, str]] = []
-    publish, launch = still.board.publish, still.runner.launch
-
-    def published(status: FlowStatus) -> None:
-        done.append((status.status, status.flow_id))
-        publish(status)
-
-    def launched(wanted: Launch) -> None:
-        done.append(("launch", wanted.flow.flow_id))
-        launch(wanted)
-
-    still.runner.start(lambda _flow_id: None)  # It tells nobody what it has done.
-    monkeypatch.setattr(controller, "WORKERS", 1)
-    monkeypatch.setattr(still.board, "publish", published)
-    monkeypatch.setattr(still.runner, "launch", launched)
-    flow_ids = ["a", "b", "c"]
-    for flow_id in flow_ids:
-        still.create(flow_id, "forever", "cat")
-    still.controller.start()
-    eventually(lambda: _assert(len(done) >= 6))
-    assert done[:3] == [("launch", each) for each in flow_ids]
-    assert sorted(done[3:6]) == [("running", each) for each in flow_ids]
-
-
-def test_what_is_asked_for_until_it_is_seen_does_not_bring_a_flow_back(
-    still: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A freeze is asked for by each plan until it is there: no worker may be kept busy by that."""
-
-    def again() -> bool:
-        return still.reconciler.reconcile("a", lambda: True).again
-
-    still.create("a", "forever")
-    assert again(), "it was launched"
-    assert not again()
-    monkeypatch.setattr(still.runner, "freeze", lambda _run: None)
-    still.desired.command("pause", ["a"])
-    assert [again(), again()] == [False, False]
-    assert still.status("a").desired == "paused"
-    still.desired.command("stop", ["a"])
-    assert again(), "it was signalled"
 
 
 def test_what_was_done_is_told_where_the_next_plan_fails(

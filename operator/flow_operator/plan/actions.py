@@ -172,14 +172,6 @@ class Decision(Struct, frozen=True):
     notes: tuple[Note, ...] = ()
     wake: float | None = None
 
-    @property
-    def once(self) -> bool:
-        """Whether it starts or signals something, which the next plan does not ask for again.
-
-        Freezing and sweeping it asks for until they were seen to be done.
-        """
-        return any(isinstance(one, LaunchRun | StartStep | SignalSteps) for one in self.actions)
-
     def goes_on(self, before: FlowMemory) -> bool:
         """Whether to plan again at once: there is more to be seen than when this was planned.
 
