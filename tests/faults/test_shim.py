@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -265,6 +266,17 @@ def test_a_shim_starts_while_its_operator_has_other_things_to_do(root: Path) -> 
     logs.close()
     assert child.returncode == 0
     assert not alive(shim), "another one was started"
+
+
+def test_a_shim_that_goes_on_is_not_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It still runs something, and says so; we are such a shim, and end later than this test."""
+    monkeypatch.setattr("flow_operator.runners.process._END_TIMEOUT", 10_000.0)
+    layout = Layout(root)
+    logs = Keeper(layout, SystemClock(), 0, lambda _flow_id, _count: None)
+    runner = ProcessRunner(layout, logs, cgroups=False)
+    runner._shim_pid = os.getpid()
+    runner._end_shim(SimpleNamespace(call=lambda _op: False))
+    logs.close()
 
 
 LATE = """

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import select
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -50,6 +49,7 @@ from flow_operator.runners.shim_link import ShimLink, begin_shim, shim_command
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
+from flow_operator.shim.pidfd import has_ended
 
 _END_TIMEOUT = 5.0
 """Seconds that a shim may take to end; it needs milliseconds."""
@@ -241,9 +241,7 @@ class ProcessRunner:
             link = self._link
             if link is None:
                 raise RetryableError("the shim is away")
-            with self._lock:
-                told = set(self._runs)
-            self._adopt(link, listed, told)
+            self._adopt(link, listed, self._runs)
             with self._lock:
                 known = frozenset(self._runs) | {handle.run for handle in listed}
             for state in Remains(self._home).strays(known):
@@ -258,7 +256,7 @@ class ProcessRunner:
             self._took(state)
         return {state["run"] for state in hello["runs"]}
 
-    def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: set[str]) -> None:
+    def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: Container[str]) -> None:
         remains = Remains(self._home)
         for handle in handles:
             if handle.run in known:
@@ -294,11 +292,12 @@ class ProcessRunner:
         except ProcessLookupError:
             return
         try:
+            ends = True
             # It may end before it can answer, which is what was asked.
             with contextlib.suppress(RetryableError):
-                link.call("shutdown")
-            if self._shim_pid != os.getppid():  # PID 1 of a container waits for us to end.
-                select.select([shim], [], [], _END_TIMEOUT)
+                ends = link.call("shutdown")
+            if ends and self._shim_pid != os.getppid():  # PID 1 of a container waits for us.
+                has_ended(shim, _END_TIMEOUT)
         finally:
             os.close(shim)
 

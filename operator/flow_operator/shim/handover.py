@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import signal
 from typing import Any
 
+from flow_operator.shim.pidfd import has_ended
 from flow_operator.shim.pipes import Pipe
 from flow_operator.shim.runs import Run, Step
 
@@ -104,7 +104,7 @@ def _try(command: list[str]) -> None:
     pid = os.posix_spawn(command[0], [*command, "--trial"], os.environ)
     process = os.pidfd_open(pid)
     try:
-        if not select.select([process], [], [], _TRIAL)[0]:
+        if not has_ended(process, _TRIAL):
             signal.pidfd_send_signal(process, signal.SIGKILL)
         _, status = os.waitpid(pid, 0)
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import select
 import signal
 import struct
 
@@ -33,6 +34,16 @@ def exit_status(descriptor: int) -> int | None:
         return None  # Being reaped just now.
     mask, *_, code = _INFO.unpack(info)
     return code if mask & _INFO_EXIT else None
+
+
+def has_ended(descriptor: int, within: float) -> bool:
+    """Wait for a process to end, so many seconds at most; returns whether it has.
+
+    By poll, since select takes no descriptor above 1023.
+    """
+    poll = select.poll()
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(within * 1000))
 
 
 def signal_group(descriptor: int, pid: int, number: int) -> None:
