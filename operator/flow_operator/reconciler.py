@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import structlog
 from msgspec import Struct
-from msgspec.structs import replace
 
 from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
-from flow_operator.clock import Clock, rfc3339
-from flow_operator.errors import AwayError, FlowError, TerminalError, WaitingError
+from flow_operator.clock import Clock
+from flow_operator.errors import (
+    AwayError,
+    FlowError,
+    RetryableError,
+    TerminalError,
+    WaitingError,
+)
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.meter import Meter
 from flow_operator.model.flow import Flow
-from flow_operator.model.status import Change, Condition, FlowStatus, Phase, Source, Truth
+from flow_operator.model.status import Change, FlowStatus
 from flow_operator.plan import (
     Action,
     Decision,
@@ -35,16 +42,14 @@ from flow_operator.plan import (
     Want,
     foresee,
     launch_failed,
-    over,
     plan,
-    report,
     start_failed,
     tally,
-    transitions,
 )
 from flow_operator.prober import ProbeKey, Prober, Target
-from flow_operator.runners.base import Launch, Runner
+from flow_operator.runners.base import Call, Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
+from flow_operator.teller import Teller
 
 Shutdown = Literal["no", "soft", "term", "hard"]
 
@@ -59,6 +64,10 @@ _REACHED: Mapping[str, frozenset[str]] = {
     "Completed": frozenset({"completed"}),
 }
 
+VOLLEY = 16
+"""Flows that a runner is told of at once: each call of it costs about as much as two flows, and who
+has another wish meanwhile waits for one volley at most."""
+
 log = structlog.get_logger("reconciler")
 
 
@@ -70,6 +79,49 @@ class Result(Struct, frozen=True):
     """
 
     wake: float | None = None
+
+
+class _Planned(Struct, frozen=True):
+    """What a look has last planned, and from what."""
+
+    record: StoredFlow | Tombstone | None
+    want: Want
+    memory: FlowMemory
+    seen: Seen
+    decision: Decision
+
+
+class _Look:
+    """A look at one flow.
+
+    Attributes:
+        planned: the last plan; None before the first.
+        after: what is to be remembered once its actions were carried out.
+        notes: of all plans, not yet told.
+        rounds: plans that were carried out.
+        goes_on: whether to plan again at once.
+        error: what has ended the look early.
+    """
+
+    __slots__ = ("after", "error", "flow_id", "goes_on", "notes", "planned", "rounds")
+
+    def __init__(self, flow_id: str) -> None:
+        self.flow_id = flow_id
+        self.planned: _Planned | None = None
+        self.after: FlowMemory | None = None
+        self.notes: list[Note] = []
+        self.rounds = 0
+        self.goes_on = True
+        self.error: Exception | None = None
+
+    @property
+    def actions(self) -> tuple[Action, ...]:
+        """What it still has to do."""
+        return self.planned.decision.actions if self.planned and self.error is None else ()
+
+    def fail(self, error: Exception) -> None:
+        """End it early."""
+        self.error, self.goes_on = error, False
 
 
 class Reconciler:
@@ -100,6 +152,7 @@ class Reconciler:
         self._memories = memories
         self._runners = runners
         self._board = board
+        self._teller = Teller(board, store, clock)
         self._prober = prober
         self._gauges = gauges
         self._clock = clock
@@ -116,66 +169,72 @@ class Reconciler:
             WaitingError: what a flow needs is not there yet; look again when it is.
             StorageError: what must be remembered could not be written, so nothing was done.
         """
-        try:
-            return self._reconcile(flow_id)
-        except AwayError as error:
-            self._tell_instead(flow_id, "unknown", str(error))
-            raise
-        except WaitingError as error:
-            self._tell_instead(flow_id, "starting", str(error))
-            raise
+        [(_, outcome)] = self.reconcile_all([flow_id])
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
 
-    def _reconcile(self, flow_id: str) -> Result:
-        if flow_id in self._store.corrupt and self.shutdown == "no":
-            self._tell_corrupt(flow_id)
-            return Result()
-        bound = log.bind(flow_id=flow_id)
-        for earlier in range(_MAX_ROUNDS):
-            try:
-                result = self._round(flow_id, bound)
-            except FlowError:
-                if earlier:  # What those have done stands, and was not told yet.
-                    self._tell(flow_id, bound)
-                raise
-            if result is not None:
-                return result
-        self._tell(flow_id, bound)
-        bound.error("no fixpoint", rounds=_MAX_ROUNDS)
-        return Result(self._clock.monotonic() + 1)
+    def reconcile_all(self, flow_ids: Sequence[str]) -> Iterator[tuple[str, Result | Exception]]:
+        """Look at several flows; what a look has come to is given as soon as that is told.
 
-    def _round(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> Result | None:
-        """Plan once, and act; None where it has to be planned again.
+        Flows that are only told something, to end above all, are told it before any of them is
+        told of: to make up a status takes longer than to send a signal, and the last flow would
+        wait for the statuses of all others. A launch is waited for, and keeps the runner busy for
+        longer than we need to tell of the one before.
+        """
+        acted: list[_Look] = []
+        for start in range(0, len(flow_ids), VOLLEY):
+            looks = [_Look(flow_id) for flow_id in flow_ids[start : start + VOLLEY]]
+            if self._carried_through(looks) == 1:
+                acted += looks
+            else:
+                yield from self._ends(looks)
+        yield from self._ends(acted)
+
+    def _carried_through(self, looks: Sequence[_Look]) -> int:
+        """Plan and act until nothing more is to be done at once; returns how often that was."""
+        going = [look for look in looks if not self._is_corrupt(look.flow_id)]
+        rounds = 0
+        while going and rounds < _MAX_ROUNDS:
+            self._round(going)
+            rounds += 1
+            going = [look for look in going if look.goes_on]
+        return rounds
+
+    def _ends(self, looks: Iterable[_Look]) -> Iterator[tuple[str, Result | Exception]]:
+        for look in looks:
+            yield look.flow_id, self._end(look)
+
+    def is_quick(self, flow_id: str) -> bool:
+        """Whether a flow holds up no others that are looked at together with it."""
+        record = self._store.get(flow_id)
+        flows = [run.flow for run in self._memories.get(flow_id).runs.values()]
+        runners = {flow.spec.runner for flow in (*flows, *([record.flow] if record else ()))}
+        return all(name not in self._runners or self._runners[name].quick for name in runners)
+
+    def _is_corrupt(self, flow_id: str) -> bool:
+        return flow_id in self._store.corrupt and self.shutdown == "no"
+
+    def _round(self, looks: Sequence[_Look]) -> None:
+        """Plan once for each, and act.
 
         Only what stands in the end is told: nobody sees the steps to it, which take no time.
         """
+        _each(looks, self._plan)
+        self._act(looks)
+        _each(looks, self._go_on)
+
+    def _plan(self, look: _Look) -> None:
+        flow_id = look.flow_id
         record = self._store.record(flow_id)
         want = self._want(flow_id, record)
         memory = self._memories.get(flow_id)
         seen = self._see(flow_id)
         decision = plan(want, seen, memory, self._clock.monotonic())
-        for note in decision.notes:
-            self._note(flow_id, note, bound)
+        look.planned = _Planned(record, want, memory, seen, decision)
+        look.after = decision.memory
+        look.notes += decision.notes
         self._intend(flow_id, memory, decision)
-        written = True
-        after = decision.memory
-        for action in decision.actions:
-            after = self._act(flow_id, action, after, bound)
-        if after is not None:
-            written = self._memories.keep(flow_id, after)
-            self._count(memory, seen, after)
-        elif decision.actions:
-            # What it forgets now has ended once the next plan finds nothing of it.
-            self._count(memory, seen, memory)
-        else:
-            self._count(memory, seen, None)
-            self._gone(flow_id, record)
-            return Result()
-        if decision.goes_on(memory):
-            return None
-        if self._watch(flow_id, want):
-            seen = self._see(flow_id)
-        self._tell_seen(flow_id, record, want, seen, bound)
-        return Result(decision.wake if written else self._sooner(decision.wake))
 
     def _intend(self, flow_id: str, memory: FlowMemory, decision: Decision) -> None:
         """Remember what is about to be begun, if anything is.
@@ -190,6 +249,87 @@ class Reconciler:
             self._count_launched(memory, decision.intent)
         elif decision.intent != memory:
             self._memories.keep(flow_id, decision.intent)
+
+    def _go_on(self, look: _Look) -> None:
+        """See whether there is more to be done at once, and remember what was, if so."""
+        assert look.planned is not None  # noqa: S101 - it comes after the plan
+        look.rounds += 1
+        decision = look.planned.decision
+        nothing_left = look.after is None and not decision.actions
+        look.goes_on = not nothing_left and decision.goes_on(look.planned.memory)
+        if look.goes_on:
+            self._remember(look, look.planned)
+
+    def _remember(self, look: _Look, planned: _Planned) -> bool:
+        """Remember what was done; returns whether it is written."""
+        if look.after is not None:
+            written = self._memories.keep(look.flow_id, look.after)
+            self._count(planned.memory, planned.seen, look.after)
+            return written
+        # What it forgets now has ended once the next plan finds nothing of it.
+        self._count(planned.memory, planned.seen, planned.memory if look.actions else None)
+        return True
+
+    # --- the end of a look ---------------------------------------------------------------
+
+    def _end(self, look: _Look) -> Result | Exception:
+        """Tell of a flow what was found and done; returns what the look has come to."""
+        try:
+            return self._told(look)
+        except AwayError as error:
+            self._teller.tell_instead(look.flow_id, "unknown", str(error))
+            return error
+        except WaitingError as error:
+            self._teller.tell_instead(look.flow_id, "starting", str(error))
+            return error
+        except Exception as error:  # noqa: BLE001 - told by who has asked; the others go on
+            return error
+
+    def _told(self, look: _Look) -> Result:
+        for note in look.notes:
+            self._teller.note(look.flow_id, note)
+        if look.error is not None:
+            if look.rounds and isinstance(look.error, FlowError):
+                self._tell_anew(look.flow_id)  # What those have done stands, and was not told yet.
+            raise look.error
+        if look.planned is None:
+            self._teller.tell_corrupt(look.flow_id)
+            return Result()
+        planned = look.planned
+        if look.goes_on:
+            self._tell_anew(look.flow_id)
+            log.error("no fixpoint", flow_id=look.flow_id, rounds=look.rounds)
+            return Result(self._clock.monotonic() + 1)
+        # Not before all others were acted on, too: what is done twice does nothing more.
+        written = self._remember(look, planned)
+        if look.after is None and not planned.decision.actions:
+            self._gone(look.flow_id, planned.record)
+            return Result()
+        self._tell(look.flow_id, planned.record, planned.want, planned.seen)
+        wake = planned.decision.wake
+        return Result(wake if written else self._sooner(wake))
+
+    def _tell_anew(self, flow_id: str) -> None:
+        record = self._store.record(flow_id)
+        self._tell(flow_id, record, self._want(flow_id, record), self._see(flow_id))
+
+    def _tell(
+        self, flow_id: str, record: StoredFlow | Tombstone | None, want: Want, seen: Seen
+    ) -> None:
+        if self._watch(flow_id, want):
+            seen = self._see(flow_id)
+        self._teller.tell(flow_id, record, want, seen, self._memories.get(flow_id))
+
+    def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
+        """Nothing is wanted and nothing is left."""
+        self._prober.sync(flow_id, ())
+        self._gauges.sync(flow_id, ())
+        self._memories.drop(flow_id)
+        for runner in self._runners.values():
+            runner.purge(flow_id)
+        if isinstance(record, Tombstone) and not self._store.purge(record):
+            return  # A new flow has taken its place; its own look follows.
+        self._teller.gone(flow_id)
 
     def _sooner(self, wake: float | None) -> float:
         """When to try again to write what could not be written."""
@@ -310,59 +450,72 @@ class Reconciler:
 
     # --- acting --------------------------------------------------------------------------
 
-    def _act(
-        self,
-        flow_id: str,
-        action: Action,
-        memory: FlowMemory | None,
-        bound: structlog.stdlib.BoundLogger,
-    ) -> FlowMemory | None:
-        """Carry one action out; returns what is to be remembered after it.
+    def _act(self, looks: Sequence[_Look]) -> None:
+        """Carry out what was planned: the first action of each, then the second, and so on."""
+        for number in itertools.count():
+            due = [(look, action) for look in looks for action in look.actions[number : number + 1]]
+            if not due:
+                return
+            by_runner: dict[str, list[tuple[_Look, Action]]] = {}
+            for look, action in due:
+                try:
+                    name = self._runner(look.flow_id, action)
+                    by_runner.setdefault(name, []).append((look, action))
+                except FlowError as error:
+                    self._failed(look, action, error)
+            for name, pairs in by_runner.items():
+                calls = [_call(action) for _, action in pairs]
+                outcomes = self._carry_out(self._runners[name], calls)
+                for (look, action), outcome in zip(pairs, outcomes, strict=True):
+                    if outcome is not None:
+                        self._failed(look, action, outcome)
 
-        Raises:
-            RetryableError: the runner is away; what stood before is planned anew.
-        """
-        try:
-            runner = self._runner(flow_id, action)
-            retry_transient(lambda: _carry_out(runner, action), self._interrupt)
-        except TerminalError as error:
-            trouble = str(error)
-            bound.warning("action refused", action=type(action).__name__, error=trouble)
-            self._board.record(flow_id, "ActionRefused", trouble, warning=True)
-            now = self._clock.monotonic()
-            if memory is not None and isinstance(action, LaunchRun):
-                return launch_failed(memory, action.run, trouble, now)
-            if memory is not None and isinstance(action, StartStep):
-                return start_failed(memory, action, trouble, now)
-        return memory
+    def _carry_out(self, runner: Runner, calls: Sequence[Call]) -> list[Exception | None]:
+        """Have a runner do several things; those that it cannot do now are tried again."""
+        outcomes: list[Exception | None] = [None] * len(calls)
+        left = list(range(len(calls)))
 
-    def _runner(self, flow_id: str, action: Action) -> Runner:
-        """The runner that has a run, or is to have it.
+        def attempt() -> None:
+            nonlocal left
+            errors = runner.at_once([calls[number] for number in left])
+            for number, error in zip(left, errors, strict=True):
+                outcomes[number] = error
+            left = [number for number in left if isinstance(outcomes[number], RetryableError)]
+            if left:
+                raise RetryableError
+
+        with contextlib.suppress(RetryableError):
+            retry_transient(attempt, self._interrupt)
+        return outcomes
+
+    def _failed(self, look: _Look, action: Action, error: Exception) -> None:
+        """An action was refused, which is a thing to be remembered, or could not be tried."""
+        if not isinstance(error, TerminalError):
+            look.fail(error)
+            return
+        trouble, now = str(error), self._clock.monotonic()
+        look.notes.append(Note("ActionRefused", trouble, warning=True))
+        if look.after is not None and isinstance(action, LaunchRun):
+            look.after = launch_failed(look.after, action.run, trouble, now)
+        elif look.after is not None and isinstance(action, StartStep):
+            look.after = start_failed(look.after, action, trouble, now)
+
+    def _runner(self, flow_id: str, action: Action) -> str:
+        """Which runner has a run, or is to have it.
 
         Raises:
             TerminalError: this operator has no such runner.
         """
         if isinstance(action, LaunchRun | StartStep):
-            name = action.memory.flow.spec.runner
-            if name not in self._runners:
-                raise TerminalError(_without(name))
-            return self._runners[name]
-        *others, last = self._runners.values()
-        for runner in others:
-            if any(instance.run == action.run for instance in runner.observe(flow_id)):
-                return runner
+            wanted = action.memory.flow.spec.runner
+            if wanted not in self._runners:
+                raise TerminalError(_without(wanted))
+            return wanted
+        *others, last = self._runners
+        for name in others:
+            if any(run.run == action.run for run in self._runners[name].observe(flow_id)):
+                return name
         return last
-
-    def _gone(self, flow_id: str, record: StoredFlow | Tombstone | None) -> None:
-        """Nothing is wanted and nothing is left."""
-        self._prober.sync(flow_id, ())
-        self._gauges.sync(flow_id, ())
-        self._memories.drop(flow_id)
-        for runner in self._runners.values():
-            runner.purge(flow_id)
-        if isinstance(record, Tombstone) and not self._store.purge(record):
-            return  # A new flow has taken its place; its own look follows.
-        self._board.remove(flow_id)
 
     # --- counting ------------------------------------------------------------------------
 
@@ -380,101 +533,15 @@ class Reconciler:
         for outcome in ends:
             self._meter.ended(outcome)
 
-    # --- telling -------------------------------------------------------------------------
 
-    def _note(self, flow_id: str, note: Note, bound: structlog.stdlib.BoundLogger) -> None:
-        self._board.record(flow_id, note.reason, note.message, warning=note.warning)
-        tell = bound.warning if note.warning else bound.info
-        tell(note.reason, detail=note.message)
-
-    def _tell(self, flow_id: str, bound: structlog.stdlib.BoundLogger) -> None:
-        record = self._store.record(flow_id)
-        want = self._want(flow_id, record)
-        self._watch(flow_id, want)
-        self._tell_seen(flow_id, record, want, self._see(flow_id), bound)
-
-    def _tell_seen(
-        self,
-        flow_id: str,
-        record: StoredFlow | Tombstone | None,
-        want: Want,
-        seen: Seen,
-        bound: structlog.stdlib.BoundLogger,
-    ) -> None:
-        origin = record.origin if isinstance(record, StoredFlow) else None
-        file = origin.file if origin else None
-        previous = self._board.get(flow_id)
-        error = self._board.source_error(flow_id) if file else None
-        source = Source("file" if file else "api", file, error)
-        memory = self._memories.get(flow_id)
-        now = (self._clock.monotonic(), self._clock.wall())
-        status = report(flow_id, want, seen, memory, previous, source, now)
-        for note in transitions(previous, status):
-            if previous is not None or not self._told_before(flow_id, note):
-                self._note(flow_id, note, bound)
-        self._board.publish(status)
-
-    def _tell_instead(self, flow_id: str, phase: Phase, message: str) -> None:
-        """Tell why nothing more is known of a flow, or why it does not go on."""
-        status = self._board.get(flow_id) or self._unseen(flow_id, message)
-        value: Truth = "Unknown" if phase == "unknown" else "False"
-        reason = "RunnerAway" if phase == "unknown" else "Waiting"
-        before = status.condition("Ready")
-        same = before is not None and before.status == value
-        since = before.last_transition_time if before and same else rfc3339(self._clock.wall())
-        ready = Condition("Ready", value, reason, message, since)
-        others = (one for one in status.conditions if one.type != "Ready")
-        self._board.publish(
-            replace(status, status=phase, message=message, conditions=(ready, *others))
-        )
-
-    def _unseen(self, flow_id: str, message: str) -> FlowStatus:
-        """The status of a flow of which nothing was seen yet."""
-        status = unknown_status(flow_id, message)
-        record = self._store.get(flow_id)
-        if record is None:
-            return status
-        return replace(
-            status,
-            uid=record.uid,
-            desired=record.flow.spec.state,
-            generation=record.generation,
-            observed_generation=record.generation,
-            replicas=record.flow.spec.replicas,
-            labels=record.flow.metadata.labels,
-        )
-
-    def _told_before(self, flow_id: str, note: Note) -> bool:
-        """Whether an earlier operator has told that it is so, and nobody that it is over."""
-        last = self._board.last_event(flow_id, note.reason, over(note.reason))
-        return last is not None and last.reason == note.reason
-
-    def _tell_corrupt(self, flow_id: str) -> None:
-        message = self._store.corrupt[flow_id]
-        last = self._board.last_event(flow_id, "StoreError")
-        if self._board.get(flow_id) is None and (last is None or last.message != message):
-            self._board.record(flow_id, "StoreError", message, warning=True)
-        self._board.publish(unknown_status(flow_id, message))
-
-
-def unknown_status(flow_id: str, message: str) -> FlowStatus:
-    """The status of a flow whose configuration cannot be read."""
-    return FlowStatus(
-        flow_id=flow_id,
-        uid="",
-        status="unknown",
-        desired="stopped",
-        generation=0,
-        observed_generation=0,
-        restarts=0,
-        replicas=0,
-        ready_replicas=0,
-        started_at=None,
-        message=message,
-        source=Source("api"),
-        conditions=(),
-        steps=(),
-    )
+def _each(looks: Sequence[_Look], phase: Callable[[_Look], None]) -> None:
+    """Have a phase of every look that has not failed; one that fails is none of the others'."""
+    for look in looks:
+        if look.error is None:
+            try:
+                phase(look)
+            except Exception as error:  # noqa: BLE001 - it is what the look has come to
+                look.fail(error)
 
 
 def _without(runner: str) -> str:
@@ -522,24 +589,25 @@ def _without_process(step: StepMemory) -> bool:
     return step.ended or step.retry_at is not None
 
 
-def _carry_out(runner: Runner, action: Action) -> None:
+def _call(action: Action) -> Call:  # noqa: PLR0911 - one per action
+    """What a runner is to do."""
     match action:
         case LaunchRun():
-            runner.launch(_launch(action.memory))
+            return Call("launch", (_launch(action.memory),))
         case StartStep():
-            runner.start_step(_launch(action.memory), action.index, action.attempt)
+            return Call("start_step", (_launch(action.memory), action.index, action.attempt))
         case EndStep():
-            runner.end_step(action.run, action.index)
+            return Call("end_step", (action.run, action.index))
         case SignalSteps():
-            runner.signal(action.run, action.indexes, action.name)
+            return Call("signal", (action.run, action.indexes, action.name))
         case Sweep():
-            runner.sweep(action.run, action.name)
+            return Call("sweep", (action.run, action.name))
         case Freeze():
-            runner.freeze(action.run)
+            return Call("freeze", (action.run,))
         case Thaw():
-            runner.thaw(action.run)
+            return Call("thaw", (action.run,))
         case Forget():
-            runner.forget(action.run)
+            return Call("forget", (action.run,))
         case _:
             raise NotImplementedError(action)
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from flow_operator.clock import Clock
@@ -67,12 +68,20 @@ class WorkQueue:
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._added = 0
+        self._idle = 0
+        """Workers that wait for a key, or are just taking one."""
         self._closed = False
 
     def add(self, key: str) -> None:
         """Have a key handed out as soon as a worker is free."""
         with self._changed:
             self._add(key)
+
+    def add_all(self, keys: Iterable[str]) -> None:
+        """Have keys handed out, together if they may be."""
+        with self._changed:
+            for key in keys:
+                self._add(key)
 
     def hurry(self, key: str) -> None:
         """Add a key that somebody waits for."""
@@ -109,17 +118,53 @@ class WorkQueue:
 
     def get(self) -> str | None:
         """Wait for a key and take it; None once the queue is closed."""
+        keys = self.get_some(1)
+        return keys[0] if keys else None
+
+    def get_some(
+        self, most: int, joins: Callable[[str], bool] = lambda _key: True, spare: int = 0
+    ) -> list[str]:
+        """Wait for a key and take it, with some of those behind it; none once the queue is closed.
+
+        Those workers that have nothing to do share what waits. A key in a hurry is taken alone.
+
+        Args:
+            most: how many at once.
+            joins: whether a key may be taken together with others.
+            spare: so many idle workers take nothing but what is in a hurry.
+        """
         with self._changed:
-            while not self._closed:
-                delay = self._promote()
-                key = self._next()
-                if key is not None:
-                    self._hand_out(key)
-                    if delay is not None:
-                        self._changed.notify()  # Somebody else must wait for what is due next.
-                    return key
-                self._changed.wait(delay)
-            return None
+            self._idle += 1
+            try:
+                return self._wait_for_some(most, joins, spare)
+            finally:
+                self._idle -= 1
+
+    def _wait_for_some(self, most: int, joins: Callable[[str], bool], spare: int) -> list[str]:
+        while not self._closed:
+            delay = self._promote()
+            sharing = self._idle - spare
+            key = self._next() if sharing > 0 else self._first_of(self._first)
+            if key is not None:
+                alone = key in self._hurried or not joins(key)
+                others = 0 if alone else min(most - 1, len(self._ready) // sharing)
+                self._hand_out(key)
+                keys = [key, *self._taken(others, joins)]
+                if delay is not None:
+                    self._changed.notify()  # Somebody else must wait for what is due next.
+                return keys
+            self._changed.wait(delay)
+        return []
+
+    def _taken(self, most: int, joins: Callable[[str], bool]) -> list[str]:
+        """Take keys that are in no hurry."""
+        keys: list[str] = []
+        while len(keys) < most and self._ready and joins(self._ready[0]):
+            key = self._ready.popleft()
+            if self._waits(key) and key not in self._hurried:
+                self._hand_out(key)
+                keys.append(key)
+        return keys
 
     def _hand_out(self, key: str) -> None:
         now = self._clock.monotonic()
@@ -131,13 +176,20 @@ class WorkQueue:
         """Take a key from the lane whose turn it is, or from the other one."""
         self._turns += 1
         lanes = [self._first, self._ready]
-        for lane in reversed(lanes) if self._turns % SHARE == 0 else lanes:
-            while lane:
-                key = lane.popleft()
-                # Unless it has changed lanes, and was handed out from there.
-                if key in self._dirty and key not in self._processing:
-                    return key
+        if self._turns % SHARE == 0:
+            lanes.reverse()
+        return self._first_of(lanes[0]) or self._first_of(lanes[1])
+
+    def _first_of(self, lane: deque[str]) -> str | None:
+        while lane:
+            key = lane.popleft()
+            if self._waits(key):
+                return key
         return None
+
+    def _waits(self, key: str) -> bool:
+        """Whether a key is to be handed out: not where it has changed lanes, and already was."""
+        return key in self._dirty and key not in self._processing
 
     def _promote(self) -> float | None:
         """Add what is due; returns seconds until the next is."""

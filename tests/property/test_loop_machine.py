@@ -291,12 +291,10 @@ class LoopMachine(RuleBasedStateMachine):
                 queue._promote()
             if not len(queue):
                 return
-            key = queue.get()
-            try:
-                self.loop.controller._look(key)
+            keys = queue.get_some(len(NAMES))
+            self.loop.controller._look(keys)
+            for key in keys:
                 self._follow_backoff(key)
-            finally:
-                queue.done(key, calm=self.loop.controller._calm(key))
         raise AssertionError("there is always something to do")
 
     # --- what must hold all the time -----------------------------------------------------

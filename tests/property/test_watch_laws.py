@@ -18,7 +18,7 @@ from flow_operator.board import Board, Changes
 from flow_operator.errors import GoneError
 from flow_operator.figures import Figures
 from flow_operator.model.status import FlowStatus
-from flow_operator.reconciler import unknown_status
+from flow_operator.teller import unknown_status
 from support import FakeClock
 
 FLOWS = st.sampled_from("abc")

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from flow_operator.board import EVENTS_PER_FLOW, Board
 from flow_operator.board.book import EventBook, event_of
 from flow_operator.model.status import FlowStatus
-from flow_operator.reconciler import unknown_status
+from flow_operator.teller import unknown_status
 from support import FakeClock
 
 

@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from flow_operator.board import CHANGES, Board, Changes
 from flow_operator.board.changes import WEIGHT
 from flow_operator.model.status import FlowStatus, StepStatus
-from flow_operator.reconciler import unknown_status
+from flow_operator.teller import unknown_status
 from support import FakeClock, eventually
 
 

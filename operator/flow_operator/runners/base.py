@@ -14,8 +14,8 @@ Errors: :class:`~flow_operator.errors.RetryableError` while the backend is away,
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
 
 from msgspec import Struct
 
@@ -217,8 +217,28 @@ class CheckResult(Struct, frozen=True):
     message: str
 
 
+Verb = Literal[
+    "launch", "start_step", "end_step", "signal", "sweep", "freeze", "thaw", "forget"
+]  # fmt: skip
+"""What changes an instance; the methods of a :class:`Runner`."""
+
+
+class Call(NamedTuple):
+    """One verb, with what it is called with."""
+
+    verb: Verb
+    arguments: tuple[Any, ...]
+
+
 class Runner(Protocol):
-    """One way to run flows."""
+    """One way to run flows.
+
+    Attributes:
+        quick: whether verbs and observations take a moment only, so that one worker may see to
+            many flows in a row.
+    """
+
+    quick: bool
 
     @property
     def capabilities(self) -> Capabilities:
@@ -263,6 +283,9 @@ class Runner(Protocol):
     def forget(self, run: str) -> None:
         """Drop what is kept of a run whose processes are gone."""
 
+    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
+        """Call several verbs, each for another run; returns what each has raised."""
+
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """What each step uses, by run id, for those runs that could be asked."""
 
@@ -300,3 +323,16 @@ class Runner(Protocol):
 
     def close(self, *, final: bool) -> None:
         """Let go of the backend; ``final`` when nothing runs any more. May be called twice."""
+
+
+def one_by_one(runner: Runner, calls: Iterable[Call]) -> list[Exception | None]:
+    """Call verbs one after the other: ``at_once`` of runners to which it makes no difference."""
+    outcomes: list[Exception | None] = []
+    for verb, arguments in calls:
+        try:
+            getattr(runner, verb)(*arguments)
+        except Exception as error:  # noqa: BLE001 - it is none of the others' fault
+            outcomes.append(error)
+        else:
+            outcomes.append(None)
+    return outcomes

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from flow_operator.backoff import retry_transient
 from flow_operator.clock import Clock
@@ -19,6 +19,7 @@ from flow_operator.logs import Keeper
 from flow_operator.model.flow import Step
 from flow_operator.runners import container_usage as figures
 from flow_operator.runners.base import (
+    Call,
     Capabilities,
     CheckResult,
     Handle,
@@ -28,6 +29,7 @@ from flow_operator.runners.base import (
     Notify,
     PipeView,
     Usage,
+    one_by_one,
 )
 from flow_operator.runners.container_logs import ContainerLogs, LogKey
 from flow_operator.runners.container_runs import Facts, Run
@@ -59,6 +61,8 @@ class ContainerRunner:
         clock: for times.
         allowed: which dangers a flow may ask for (``container_spec.DANGERS``).
     """
+
+    quick = False
 
     def __init__(
         self,
@@ -294,6 +298,10 @@ class ContainerRunner:
                 self._pipes.release(run)
             self._images.forget(run)
             self._world.forget(known)
+
+    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
+        """One after the other."""
+        return one_by_one(self, calls)
 
     def purge(self, flow_id: str) -> None:
         """Remove its logs."""

@@ -19,13 +19,14 @@ from __future__ import annotations
 import itertools
 import re
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.errors import RetryableError, TerminalError
 from flow_operator.model.flow import Step
 from flow_operator.runners.base import (
+    Call,
     Capabilities,
     CheckResult,
     Exit,
@@ -37,6 +38,7 @@ from flow_operator.runners.base import (
     PipeView,
     StepView,
     Usage,
+    one_by_one,
 )
 
 _EXIT = re.compile(r"exit (\d+)")
@@ -142,6 +144,8 @@ class FakeWorld:
 
 class FakeRunner:
     """A runner on a :class:`FakeWorld`."""
+
+    quick = True
 
     def __init__(self, world: FakeWorld) -> None:
         self._world = world
@@ -267,6 +271,10 @@ class FakeRunner:
             if any(step.pid for step in known.steps):
                 raise TerminalError(f"{run} is alive")
             del self._world.runs[run]
+
+    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
+        """One after the other."""
+        return one_by_one(self, calls)
 
     def purge(self, flow_id: str) -> None:
         """Nothing is kept."""

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import uuid
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -23,6 +23,7 @@ from flow_operator.logs import Keeper
 from flow_operator.model.flow import Step
 from flow_operator.runners import groups
 from flow_operator.runners.base import (
+    Call,
     Capabilities,
     CheckResult,
     Exit,
@@ -34,6 +35,7 @@ from flow_operator.runners.base import (
     PipeView,
     StepView,
     Usage,
+    Verb,
 )
 from flow_operator.runners.census import Census, Job, Kind
 from flow_operator.runners.environment import base_environment, step_environment
@@ -45,7 +47,7 @@ from flow_operator.runners.procfs import (
     read_proc,
 )
 from flow_operator.runners.remains import Remains
-from flow_operator.runners.shim_link import ShimLink, begin_shim, shim_command
+from flow_operator.runners.shim_link import Request, ShimLink, begin_shim, shim_command
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout
 from flow_operator.shim import protocol
@@ -55,6 +57,10 @@ _END_TIMEOUT = 5.0
 """Seconds that a shim may take to end; it needs milliseconds."""
 
 log = structlog.get_logger("process-runner")
+
+
+_Talk = Generator[Request, Any, None]
+"""A verb that asks the shim one thing at most, is given the answer and goes on."""
 
 
 class _Run:
@@ -88,6 +94,8 @@ class ProcessRunner:
         held: the named pipes that the shim holds for steps of other runners.
     """
 
+    quick = True
+
     def __init__(
         self,
         layout: Layout,
@@ -111,6 +119,7 @@ class ProcessRunner:
         self._link: ShimLink | None = None
         self._starting: Popen[bytes] | None = None
         self._shim_pid = 0
+        self._shim_is_ours = False
         self._controllers: list[str] | None = None
         self._census: Census | None = None
         self._closed = False
@@ -163,7 +172,8 @@ class ProcessRunner:
         link = ShimLink(self._layout.root, self._event, self._lost, starting)
         try:
             hello = link.call("hello", **self._hello)
-            if hello.get("code") != protocol.code():
+            ours = hello.get("code") == protocol.code()
+            if not ours:
                 self._upgrade(link, hello)
             self._adopt(link, handles, self._told(hello))
             self.held.hold_again(link.call)
@@ -172,6 +182,7 @@ class ProcessRunner:
             raise
         with self._lock:
             self._shim_pid = hello["pid"]
+            self._shim_is_ours = ours
             self._controllers = hello.get("controllers")
             self._link = link if link.alive else None
         if not link.alive:
@@ -392,6 +403,78 @@ class ProcessRunner:
 
     def launch(self, launch: Launch) -> None:
         """Start a run: every step, joined by pipes."""
+        self._alone(self._launch(launch))
+
+    def start_step(self, launch: Launch, index: int, attempt: int) -> None:
+        """Start one step again on the pipes of its run."""
+        self._alone(self._start_step(launch, index, attempt))
+
+    def end_step(self, run: str, index: int) -> None:
+        """Let go of a step's pipes."""
+        self._alone(self._end_step(run, index))
+
+    def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
+        """Signal the process groups of steps, through their parent."""
+        self._alone(self._signal(run, indexes, name))
+
+    def forget(self, run: str) -> None:
+        """Drop a run here and in the shim."""
+        self._alone(self._forget(run))
+
+    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
+        """Ask the shim for all of it in one message."""
+        begin: dict[Verb, Callable[..., _Talk | None]] = {
+            "launch": self._launch,
+            "start_step": self._start_step,
+            "end_step": self._end_step,
+            "signal": self._signal,
+            "sweep": self.sweep,
+            "freeze": self.freeze,
+            "thaw": self.thaw,
+            "forget": self._forget,
+        }
+        outcomes: list[Exception | None] = [None] * len(calls)
+        asked: list[tuple[int, _Talk, Request]] = []
+        for number, (verb, arguments) in enumerate(calls):
+            with _failing(outcomes, number):
+                talk = begin[verb](*arguments)
+                if talk is not None:
+                    asked.append((number, talk, next(talk)))
+        answers = self._ask([request for _, _, request in asked])
+        for (number, talk, _), answer in zip(asked, answers, strict=True):
+            with _failing(outcomes, number):
+                if isinstance(answer, RunnerError):
+                    talk.throw(answer)
+                talk.send(answer)
+        return outcomes
+
+    def _alone(self, talk: _Talk) -> None:
+        """Ask the shim what one verb asks."""
+        with contextlib.suppress(StopIteration):
+            op, arguments = next(talk)
+            try:
+                answer = self._call(op, **arguments)
+            except RunnerError as error:
+                talk.throw(error)
+            else:
+                talk.send(answer)
+
+    def _ask(self, requests: list[Request]) -> list[Any]:
+        link = self._link
+        if link is not None and self._shim_is_ours and len(requests) > 1:
+            try:
+                return link.call_many(requests)
+            except RunnerError as error:
+                return [error] * len(requests)
+        answers: list[Any] = []
+        for op, arguments in requests:
+            try:
+                answers.append(self._call(op, **arguments))
+            except RunnerError as error:
+                answers.append(error)
+        return answers
+
+    def _launch(self, launch: Launch) -> _Talk:
         flow_id = launch.flow.flow_id
         spec = launch.flow.spec
         names = tuple(step.name for step in spec.steps)
@@ -400,11 +483,13 @@ class ProcessRunner:
         with self._lock:
             self._launching[launch.run] = handle
         try:
-            state = self._call(
+            state = yield (
                 "start",
-                run=launch.run,
-                labels=_labels(flow_id, launch.replica, names),
-                steps=[self._spec(launch, step, 1) for step in spec.steps],
+                {
+                    "run": launch.run,
+                    "labels": _labels(flow_id, launch.replica, names),
+                    "steps": [self._spec(launch, step, 1) for step in spec.steps],
+                },
             )
             self._took(state)
         except TerminalError:
@@ -413,23 +498,32 @@ class ProcessRunner:
         # Not when the shim went away: what it had started is then looked for.
         self._launching.pop(launch.run, None)
 
-    def start_step(self, launch: Launch, index: int, attempt: int) -> None:
-        """Start one step again on the pipes of its run."""
-        spec = self._spec(launch, launch.flow.spec.steps[index], attempt)
-        self._act("spawn", launch.run, step=index, attempt=attempt, spec=spec)
+    def _start_step(self, launch: Launch, index: int, attempt: int) -> _Talk:
+        if launch.run in self._runs:
+            spec = self._spec(launch, launch.flow.spec.steps[index], attempt)
+            asked = {"run": launch.run, "step": index, "attempt": attempt, "spec": spec}
+            self._took((yield "spawn", asked))
 
-    def end_step(self, run: str, index: int) -> None:
-        """Let go of a step's pipes."""
-        self._act("end", run, step=index)
-
-    def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
-        """Signal the process groups of steps, through their parent."""
+    def _end_step(self, run: str, index: int) -> _Talk:
         if run in self._runs:
-            self._call("signal", run=run, steps=list(indexes), signal=name)
+            self._took((yield "end", {"run": run, "step": index}))
 
-    def _act(self, op: str, run: str, **arguments: Any) -> None:
+    def _signal(self, run: str, indexes: Iterable[int], name: str) -> _Talk:
         if run in self._runs:
-            self._took(self._call(op, run=run, **arguments))
+            yield "signal", {"run": run, "steps": list(indexes), "signal": name}
+
+    def _forget(self, run: str) -> _Talk:
+        if run not in self._runs:
+            return
+        yield "forget", {"run": run}
+        assert self._census is not None  # noqa: S101 - start() comes first
+        self._census.drop(run)
+        with self._lock:
+            known = self._runs.pop(run)
+            names = self._by_flow[known.flow_id]
+            names.discard(run)
+            if not names:
+                del self._by_flow[known.flow_id]
 
     def sweep(self, run: str, name: str | None) -> None:
         """Have the census look for leftovers."""
@@ -451,20 +545,6 @@ class ProcessRunner:
             job = Job(kind, dict(run.leaders), number, run.state["group"])
         assert self._census is not None  # noqa: S101 - start() comes first
         self._census.want(name, job)
-
-    def forget(self, run: str) -> None:
-        """Drop a run here and in the shim."""
-        if run not in self._runs:
-            return
-        self._call("forget", run=run)
-        assert self._census is not None  # noqa: S101 - start() comes first
-        self._census.drop(run)
-        with self._lock:
-            known = self._runs.pop(run)
-            names = self._by_flow[known.flow_id]
-            names.discard(run)
-            if not names:
-                del self._by_flow[known.flow_id]
 
     def purge(self, flow_id: str) -> None:
         """Remove its logs."""
@@ -583,6 +663,17 @@ class ProcessRunner:
             "user": user.ids() if user is not None else None,
             **limits_of(step),
         }
+
+
+@contextlib.contextmanager
+def _failing(outcomes: list[Exception | None], number: int) -> Iterator[None]:
+    """Take down what goes wrong with one of several calls; the end of a talk is no error."""
+    try:
+        yield
+    except StopIteration:
+        pass
+    except Exception as error:  # noqa: BLE001 - it is none of the others' fault
+        outcomes[number] = error
 
 
 def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:

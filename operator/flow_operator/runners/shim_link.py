@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -22,8 +22,11 @@ from typing import Any
 import msgspec
 
 import flow_operator
-from flow_operator.errors import RetryableError, TerminalError
+from flow_operator.errors import RetryableError, RunnerError, TerminalError
 from flow_operator.shim import protocol
+
+Request = tuple[str, Mapping[str, Any]]
+"""An operation of the shim, and its arguments."""
 
 CALL_TIMEOUT = 30.0
 """Seconds for one request; the shim answers in micro- to milliseconds unless the machine hangs."""
@@ -58,7 +61,7 @@ class ShimLink:
     ) -> None:
         self._on_event = on_event
         self._on_lost = on_lost
-        self._waiting: dict[int, Future[Any]] = {}
+        self._waiting: dict[int, Future[dict[str, Any]]] = {}
         self._numbers = itertools.count(1)
         self._lock = threading.Lock()
         self._closed = False
@@ -73,8 +76,20 @@ class ShimLink:
             RetryableError: the connection is gone or the answer is overdue.
             TerminalError: the shim refused.
         """
+        return _result(self._ask(op, arguments))
+
+    def call_many(self, requests: Sequence[Request]) -> list[Any]:
+        """Ask the shim several things at once; an answer that is an error is given, not raised.
+
+        Raises:
+            RetryableError: the connection is gone or the answer is overdue.
+        """
+        listed = [{"op": op, **arguments} for op, arguments in requests]
+        return [_result_or_error(one) for one in _result(self._ask("many", {"requests": listed}))]
+
+    def _ask(self, op: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
         number = next(self._numbers)
-        future: Future[Any] = Future()
+        future: Future[dict[str, Any]] = Future()
         message = protocol.encode({"id": number, "op": op, **arguments})
         with self._lock:
             if self._closed:
@@ -112,7 +127,7 @@ class ShimLink:
                 if "event" in message:
                     self._on_event(message)
                 elif (future := self._waiting.pop(message["id"], None)) is not None:
-                    _settle(future, message)
+                    future.set_result(message)
         except (OSError, ValueError):
             pass  # The other end died, or is no shim: told below.
         with self._lock:
@@ -137,13 +152,19 @@ def _decode(data: bytes) -> Any:
         return json.loads(data)
 
 
-def _settle(future: Future[Any], message: dict[str, Any]) -> None:
-    if message.get("unknown"):
-        future.set_exception(RetryableError(f"the shim does not know the run {message['error']}"))
-    elif "error" in message:
-        future.set_exception(TerminalError(f"the shim refused: {message['error']}"))
-    else:
-        future.set_result(message["ok"])
+def _result(answer: Mapping[str, Any]) -> Any:
+    if answer.get("unknown"):
+        raise RetryableError(f"the shim does not know the run {answer['error']}")
+    if "error" in answer:
+        raise TerminalError(f"the shim refused: {answer['error']}")
+    return answer["ok"]
+
+
+def _result_or_error(answer: Mapping[str, Any]) -> Any:
+    try:
+        return _result(answer)
+    except RunnerError as error:
+        return error
 
 
 def _connect_or_start(data: Path, starting: subprocess.Popen[bytes] | None) -> socket.socket:

@@ -34,6 +34,16 @@ class Client:
         self.subscribed = False
 
 
+class _Volley:
+    """Requests that came in one message, and those answers that there are already."""
+
+    def __init__(self, client: Client, number: Any, requests: list[Any]) -> None:
+        self.client = client
+        self.number = number
+        self.left = deque(requests)
+        self.answers: list[dict[str, Any]] = []
+
+
 class Connections:
     """Accepts operators, answers them, and tells them events.
 
@@ -55,6 +65,7 @@ class Connections:
         self._selector = selector
         self._answer_one = answer
         self._clients: set[Client] = set()
+        self._volleys: deque[_Volley] = deque()
         self._reserve = -1
         self.listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -127,14 +138,38 @@ class Connections:
         if not isinstance(message, dict):
             self._drop(client)
             return
-        number = message.get("id")
+        requests = message.get("requests")
+        if message.get("op") == "many" and isinstance(requests, list):
+            self._volleys.append(_Volley(client, message.get("id"), requests))
+        else:
+            self._reply(client, message.get("id"), self._answer_to(message, client))
+
+    def _answer_to(self, message: Any, client: Client) -> dict[str, Any]:
         try:
-            reply = {"id": number, "ok": self._answer_one(message, client)}
+            return {"ok": self._answer_one(message, client)}
         except UnknownRunError as error:
-            reply = {"id": number, "error": str(error), "unknown": True}
+            return {"error": str(error), "unknown": True}
         except Exception as error:  # noqa: BLE001 - the shim outlives every mistake of a request
-            reply = {"id": number, "error": f"{type(error).__name__}: {error}"}
-        self._send(client, protocol.encode(reply))
+            return {"error": f"{type(error).__name__}: {error}"}
+
+    def _reply(self, client: Client, number: Any, answer: dict[str, Any]) -> None:
+        self._send(client, protocol.encode({"id": number, **answer}))
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is more to be done of what was asked for."""
+        return bool(self._volleys)
+
+    def go_on(self) -> None:
+        """Carry out one request of a volley; one by itself never waits for all of another's."""
+        if not self._volleys:
+            return
+        volley = self._volleys[0]
+        if volley.left:
+            volley.answers.append(self._answer_to(volley.left.popleft(), volley.client))
+        if not volley.left:
+            self._volleys.popleft()
+            self._reply(volley.client, volley.number, {"ok": volley.answers})
 
     def _send(self, client: Client, data: bytes) -> None:
         if client not in self._clients:
@@ -163,6 +198,8 @@ class Connections:
     def _drop(self, client: Client) -> None:
         if client in self._clients:
             self._clients.discard(client)
+            # Who asked for it will never know; another operator asks again for what is missing.
+            self._volleys = deque(one for one in self._volleys if one.client is not client)
             self._selector.unregister(client.sock)
             client.sock.close()
 

@@ -5,7 +5,9 @@ memfd beside a one-byte packet.
 
 Requests are ``{"id": n, "op": name, ...}``; replies ``{"id": n, "ok": value}`` or ``{"id": n,
 "error": text}``, with ``"unknown": true`` where the run is not known; events, which have no id,
-``{"event": name, ...}``.
+``{"event": name, ...}``. The operation ``many`` has ``requests``, which are carried out one after
+the other, and is answered by what each would have been answered with; other messages may overtake
+those that are left.
 """
 
 from __future__ import annotations

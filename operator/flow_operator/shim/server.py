@@ -89,6 +89,7 @@ class Shim:
         while self._running:
             for key, mask in self._selector.select(self._timeout()):
                 key.data(key.fileobj, mask)
+            self._connections.go_on()
             self._look_at_unreaped()
             self._connections.keep_reserve()
             self._look_at_clock()
@@ -102,6 +103,8 @@ class Shim:
         return bool(self._runs or self._held or self._connections)
 
     def _timeout(self) -> float | None:
+        if self._connections.busy:
+            return 0
         if self._unreaped:
             return LOOK_AGAIN
         return None if self._needed else _IDLE_EXIT
