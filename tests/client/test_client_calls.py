@@ -48,6 +48,7 @@ def test_a_flow_from_its_creation_to_its_end(client: Any) -> None:
     assert [entry["action"] for entry in client.history("a")] == ["stop", "replace", "create"]
     assert "description" not in client.generation("a", 1)["spec"]
     assert client.rollback("a", 2)["to"] == 2
+    client.wait_for("a")  # Until then, more happens.
     assert client.events("a")
     assert client.events("a") == [event for event in client.events() if event["flow_id"] == "a"]
     assert client.delete("a", hard=True)["flow_id"] == "a"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from flow_operator.errors import RunnerError
-from flow_operator.runners.base import Handle, Instance, Launch, Runner
+from flow_operator.errors import RunnerError, TerminalError
+from flow_operator.runners.base import Call, Handle, Instance, Launch, Runner
 from support import always_for, eventually, make_manifest
 
 FOREVER = "exec sleep 1000"
@@ -121,6 +121,31 @@ class RunnerContract:
         with pytest.raises(RunnerError):
             runner.launch(self.launch("r2", FOREVER))
         assert self.one(runner).run == "r1"
+
+    def test_several_verbs_at_once_do_what_each_of_them_does(self, runner: Runner) -> None:
+        """Whatever goes wrong with one of them is its own, and told in its place."""
+        wanted = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(3)]
+        other = self.launch("r9", FOREVER, flow="f1")
+        refused = runner.at_once([Call("launch", (launch,)) for launch in (*wanted, other)])
+        assert [type(error) for error in refused[:3]] == [type(None)] * 3
+        assert isinstance(refused[3], TerminalError)
+        assert all(self.one(runner, f"f{n}").alive for n in range(3))
+        done = runner.at_once(
+            [
+                Call("signal", ("r0", (0,), "SIGKILL")),
+                Call("forget", ("r1",)),
+                Call("freeze", ("r2",)),
+                Call("end_step", ("nobody", 0)),
+                Call("forget", ("nobody",)),
+            ]
+        )
+        assert isinstance(done.pop(1), TerminalError), "it is alive"
+        assert done == [None] * 4
+        eventually(lambda: _assert(not self.one(runner, "f0").alive))
+        eventually(lambda: _assert(self.one(runner, "f2").frozen))
+        assert runner.at_once([Call("thaw", ("r2",)), Call("end_step", ("r0", 0))]) == [None] * 2
+        assert self.one(runner, "f0").steps[0].ended
+        eventually(lambda: _assert(not self.one(runner, "f2").frozen))
 
     @pytest.mark.parametrize("code", [0, 3])
     def test_an_exit_shows_its_code(self, runner: Runner, code: int) -> None:

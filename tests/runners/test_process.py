@@ -3,27 +3,30 @@
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
 
 from flow_operator.clock import SystemClock
-from flow_operator.errors import TerminalError
+from flow_operator.errors import RetryableError, TerminalError
 from flow_operator.logs import Keeper
 from flow_operator.runners import groups, measure
-from flow_operator.runners.base import Handle, Launch, LogPart, Runner, StepView
+from flow_operator.runners.base import Call, Handle, Launch, LogPart, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc
 from flow_operator.settings import Layout
-from flow_operator.shim import cgroups
+from flow_operator.shim import cgroups, protocol
 from runners.contract import FOREVER, RunnerContract
 from support import alive, always_for, eventually, make_manifest, processes_of
 
@@ -186,6 +189,34 @@ class TestProcessRunner(RunnerContract):
         }
         runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
         assert self.read("o") == "64\n"
+
+    @pytest.mark.parametrize("ours", [True, False], ids=["our-shim", "another-version"])
+    def test_many_verbs_at_once_are_one_message(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch, ours: bool
+    ) -> None:
+        """A shim of another version, that cannot be upgraded, does not know such messages."""
+        sent: list[dict[str, Any]] = []
+        send = protocol.send
+        self.runners[-1]._shim_is_ours = ours
+
+        def sending(sock: socket.socket, data: bytes) -> None:
+            sent.append(json.loads(data))
+            send(sock, data)
+
+        monkeypatch.setattr(protocol, "send", sending)
+        launches = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(5)]
+        assert runner.at_once([Call("launch", (one,)) for one in launches]) == [None] * 5
+        assert all(self.one(runner, f"f{n}").alive for n in range(5))
+        assert [message["op"] for message in sent] == (["many"] if ours else ["start"] * 5)
+
+    def test_without_a_shim_none_of_many_is_done(self, runner: Runner) -> None:
+        """Each of them is to be tried again."""
+        self.runners[-1]._link, link = None, self.runners[-1]._link
+        launches = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(3)]
+        calls = [Call("launch", (one,)) for one in launches]
+        assert [type(error) for error in runner.at_once(calls)] == [RetryableError] * 3
+        self.runners[-1]._link = link
+        assert runner.at_once(calls) == [None] * 3
 
     @pytest.mark.parametrize(
         ("step", "said"),

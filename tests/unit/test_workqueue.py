@@ -308,3 +308,93 @@ def test_the_load_tells_what_there_is_to_do(clock):
     assert queue.load().hurried == 0, "a worker has it"
     queue.done("d")
     assert queue.load() == (1, 2, 1, (4,), 5)
+
+
+# --- several keys at once --------------------------------------------------------------------
+
+
+def test_several_keys_are_taken_together_in_their_order(queue):
+    """So many at most; each is that worker's until it gives it back."""
+    queue.add_all("abcde")
+    assert queue.get_some(3) == ["a", "b", "c"]
+    queue.add("b")
+    assert queue.get_some(9) == ["d", "e"]
+    queue.done("b")
+    assert queue.get_some(9) == ["b"]
+
+
+def test_a_key_that_does_not_join_ends_the_group_and_comes_alone(queue):
+    """Neither does it wait for others, nor they for it."""
+    queue.add_all("abXcd")
+    assert queue.get_some(9, str.islower) == ["a", "b"]
+    assert queue.get_some(9, str.islower) == ["X"]
+    assert queue.get_some(9, str.islower) == ["c", "d"]
+
+
+def test_a_key_in_a_hurry_is_taken_alone(queue):
+    """Also where it stands between others, which it has overtaken."""
+    queue.add_all("abcd")
+    queue.hurry("c")
+    assert queue.get_some(9) == ["c"]
+    assert queue.get_some(9) == ["a", "b", "d"]
+
+
+def test_a_hurried_key_is_not_lost_where_a_group_passes_its_old_place(queue):
+    """It waits in its lane, whoever takes the others first."""
+    queue.add_all(["a", "b", "c"])
+    taken = []
+    for _ in range(SHARE - 1):  # The next turn is that of the others.
+        queue.hurry("z")
+        taken += queue.get_some(9)
+        queue.done("z")
+    queue.hurry("b")
+    assert queue.get_some(9) == ["a", "c"]
+    assert queue.get_some(9) == ["b"]
+    assert taken == ["z"] * (SHARE - 1)
+
+
+class _Workers:
+    """Workers that take what there is, and hold it until they are told."""
+
+    def __init__(self, queue: WorkQueue, count: int, spare: int) -> None:
+        self.taken: list[list[str]] = []
+        self._queue, self._spare = queue, spare
+        self._threads = [threading.Thread(target=self._work) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+        eventually(lambda: _assert(queue._idle == count))
+
+    def _work(self) -> None:
+        if keys := self._queue.get_some(100, spare=self._spare):
+            self.taken.append(keys)
+
+    def end(self) -> None:
+        self._queue.close()
+        for thread in self._threads:
+            thread.join()
+
+
+def _assert(condition: bool) -> None:
+    assert condition
+
+
+def test_idle_workers_share_what_waits(queue):
+    """Evenly, so that all are done at about the same time."""
+    workers = _Workers(queue, 4, spare=0)
+    queue.add_all(map(str, range(40)))
+    eventually(lambda: _assert(len(queue) == 0))
+    workers.end()
+    assert sorted(map(len, workers.taken)) == [10, 10, 10, 10]
+
+
+def test_a_spare_worker_takes_only_what_is_in_a_hurry(queue):
+    """And at once, however much the others have to do."""
+    workers = _Workers(queue, 3, spare=1)
+    queue.add_all(map(str, range(40)))
+    eventually(lambda: _assert(len(queue) == 0))
+    queue.add("later")
+    queue.hurry("now")
+    eventually(lambda: _assert(["now"] in workers.taken))
+    assert len(queue) == 1
+    workers.end()
+    assert sorted(map(len, workers.taken)) == [1, 20, 20]

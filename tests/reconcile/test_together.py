@@ -1,0 +1,167 @@
+"""Many flows that are looked at together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flow_operator.clock import SystemClock
+from flow_operator.errors import RetryableError, StorageError, TerminalError
+from flow_operator.model.status import FlowStatus
+from flow_operator.reconciler import VOLLEY, Result
+from flow_operator.runners.base import Call
+from flow_operator.runners.fake import FakeRunner, FakeWorld
+from reconcile.test_loop import Loop
+from support import make_manifest
+
+NAMES = [f"f{number:02}" for number in range(3 * VOLLEY - 5)]
+
+
+class Listening(FakeRunner):
+    """Remembers what it is told at once, and may refuse some of it."""
+
+    def __init__(self, world: FakeWorld) -> None:
+        super().__init__(world)
+        self.volleys: list[list[Call]] = []
+        self.troubles: dict[str, list[Exception]] = {}
+
+    def at_once(self, calls):
+        self.volleys.append(list(calls))
+        outcomes = [self._trouble(call) for call in calls]
+        for number, call in enumerate(calls):
+            if outcomes[number] is None:
+                [outcomes[number]] = super().at_once([call])
+        return outcomes
+
+    def _trouble(self, call: Call) -> Exception | None:
+        first = call.arguments[0]
+        run = first if isinstance(first, str) else first.run
+        troubles = self.troubles.get(run.split("-")[0], [])
+        return troubles.pop(0) if troubles else None
+
+
+@pytest.fixture
+def world() -> FakeWorld:
+    return FakeWorld()
+
+
+@pytest.fixture
+def runner(world: FakeWorld) -> Listening:
+    return Listening(world)
+
+
+@pytest.fixture
+def loop(root: Path, world: FakeWorld, runner: Listening) -> Iterator[Loop]:
+    """A loop in which nobody looks but the test."""
+    made = Loop(root, world, SystemClock(), runner=runner)
+    made.controller.take_back()
+    made.desired.create([make_manifest(name, "forever") for name in NAMES])
+    yield made
+    made.close()
+
+
+def _look(loop: Loop) -> dict[str, Result | Exception]:
+    return dict(loop.reconciler.reconcile_all(NAMES))
+
+
+def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What happens from now on: verbs, and statuses."""
+    order: list[str] = []
+    publish, at_once = loop.board.publish, runner.at_once
+
+    def told(status: FlowStatus) -> None:
+        order.append("told")
+        publish(status)
+
+    def asked(calls):
+        order.extend(call.verb for call in calls)
+        return at_once(calls)
+
+    monkeypatch.setattr(loop.board, "publish", told)
+    monkeypatch.setattr(runner, "at_once", asked)
+    return order
+
+
+def test_a_runner_is_told_in_volleys(loop: Loop, runner: Listening) -> None:
+    """Not flow by flow, and of a launch before the next look is made."""
+    outcomes = _look(loop)
+    assert list(outcomes) == NAMES
+    assert [len(calls) for calls in runner.volleys] == [VOLLEY, VOLLEY, VOLLEY - 5]
+    assert {loop.status(name).status for name in NAMES} == {"running"}
+
+
+def test_all_are_signalled_before_any_is_told_of(loop, runner, monkeypatch) -> None:
+    """The last one of many ends about as soon as the first."""
+    _look(loop)
+    loop.desired.command("stop", NAMES)
+    order = _told(loop, runner, monkeypatch)
+    _look(loop)
+    assert order[: len(NAMES)] == ["signal"] * len(NAMES)
+    assert order[len(NAMES) :] == ["told"] * len(NAMES)
+
+
+def test_launches_are_told_of_volley_by_volley(loop, runner, monkeypatch) -> None:
+    """The runner has others to launch meanwhile, and who waits for one sees it run."""
+    order = _told(loop, runner, monkeypatch)
+    _look(loop)
+    assert order[: 2 * VOLLEY] == ["launch"] * VOLLEY + ["told"] * VOLLEY
+
+
+def test_a_stop_is_remembered_before_it_is_begun_and_told_of_after(loop, runner) -> None:
+    """An operator that is killed between the two goes on with it."""
+    _look(loop)
+    loop.desired.command("stop", NAMES)
+    looking = loop.reconciler.reconcile_all(NAMES)
+    next(looking)
+    left = [loop.memories.get(name).runs[0].stop for name in NAMES]
+    assert all(stop is not None for stop in left)
+    assert loop.status(NAMES[-1]).status == "running"
+    list(looking)
+    assert loop.status(NAMES[-1]).status == "stopping"
+
+
+def test_what_goes_wrong_with_one_is_none_of_the_others(loop, runner, monkeypatch) -> None:
+    """Whether it cannot be written, is refused, or is a mistake of ours."""
+    unwritten, refused, mistaken, waiting = NAMES[3], NAMES[4], NAMES[5], NAMES[6]
+    runner.troubles = {
+        refused: [TerminalError("no such program")],
+        mistaken: [ZeroDivisionError()],
+        waiting: [RetryableError("just now")],
+    }
+    put = loop.memories.put
+
+    def failing(flow_id, memory):
+        if flow_id == unwritten:
+            raise StorageError("the disk is full")
+        put(flow_id, memory)
+
+    monkeypatch.setattr(loop.memories, "put", failing)
+    outcomes = _look(loop)
+    assert isinstance(outcomes[unwritten], StorageError)
+    assert isinstance(outcomes[mistaken], ZeroDivisionError)
+    assert loop.status(refused).status == "backoff"
+    others = set(NAMES) - {unwritten, refused, mistaken}
+    assert {loop.status(name).status for name in others} == {"running"}
+    assert all(isinstance(outcomes[name], Result) for name in others)
+    launched = [run.flow_id for run in loop.world.runs.values()]
+    assert sorted(launched) == sorted(others)
+
+
+def test_only_what_cannot_be_done_now_is_asked_for_again(loop, runner) -> None:
+    """Once more, together."""
+    again = NAMES[2:5]
+    runner.troubles = {name: [RetryableError("just now")] for name in again}
+    _look(loop)
+    assert [len(calls) for calls in runner.volleys[:3]] == [VOLLEY, len(again), VOLLEY]
+    assert {loop.status(name).status for name in NAMES} == {"running"}
+
+
+def test_flows_of_a_slow_runner_are_looked_at_alone(loop, runner, monkeypatch) -> None:
+    """Nobody waits for an engine but those whose containers it has."""
+    assert loop.reconciler.is_quick(NAMES[0])
+    assert loop.reconciler.is_quick("nobody")
+    monkeypatch.setattr(runner, "quick", False)
+    assert not loop.reconciler.is_quick(NAMES[0])
+    assert loop.reconciler.is_quick("nobody")
