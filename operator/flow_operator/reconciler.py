@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import structlog
 from msgspec import Struct
 
-from flow_operator.backoff import retry_transient
 from flow_operator.board import Board
 from flow_operator.clock import Clock
 from flow_operator.errors import (
     AwayError,
     FlowError,
-    RetryableError,
     TerminalError,
     WaitingError,
 )
+from flow_operator.executor import Executor, no_runner
 from flow_operator.gauges import Gauges, Watched
 from flow_operator.memory import FlowMemory, RunMemory, StepMemory
 from flow_operator.meter import Meter
@@ -29,16 +28,10 @@ from flow_operator.model.status import Change, FlowStatus
 from flow_operator.plan import (
     Action,
     Decision,
-    EndStep,
-    Forget,
-    Freeze,
     LaunchRun,
     Note,
     Seen,
-    SignalSteps,
     StartStep,
-    Sweep,
-    Thaw,
     Want,
     foresee,
     launch_failed,
@@ -47,7 +40,7 @@ from flow_operator.plan import (
     tally,
 )
 from flow_operator.prober import ProbeKey, Prober, Target
-from flow_operator.runners.base import Call, Launch, Runner
+from flow_operator.runners.base import Finish, Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
 from flow_operator.teller import Teller
 
@@ -65,8 +58,10 @@ _REACHED: Mapping[str, frozenset[str]] = {
 }
 
 VOLLEY = 16
-"""Flows that a runner is told of at once: each call of it costs about as much as two flows, and who
-has another wish meanwhile waits for one volley at most."""
+"""Flows that a runner is told of at once."""
+
+AHEAD = 2
+"""Volleys that a runner is told of before the first of them was done, so that it is never idle."""
 
 log = structlog.get_logger("reconciler")
 
@@ -124,6 +119,27 @@ class _Look:
         self.error, self.goes_on = error, False
 
 
+_Due = tuple[_Look, Action]
+
+
+class _Volley(NamedTuple):
+    """Looks of which a runner was told at once.
+
+    Attributes:
+        due: those whose first action was begun.
+        finish: waits for that.
+    """
+
+    looks: Sequence[_Look]
+    due: Sequence[_Due]
+    finish: Finish
+
+    @property
+    def settles(self) -> bool:
+        """Whether something of it is done when its verb returns, and not told of later."""
+        return any(action.settles for _, action in self.due)
+
+
 class Reconciler:
     """Moves flows towards what is wanted of them.
 
@@ -157,7 +173,7 @@ class Reconciler:
         self._gauges = gauges
         self._clock = clock
         self.boot = boot
-        self._interrupt = interrupt
+        self._executor = Executor(runners, interrupt)
         self._meter = meter or Meter()
         self.shutdown: Shutdown = "no"
 
@@ -179,30 +195,28 @@ class Reconciler:
 
         Flows that are only told something, to end above all, are told it before any of them is
         told of: to make up a status takes longer than to send a signal, and the last flow would
-        wait for the statuses of all others. A launch is waited for, and keeps the runner busy for
-        longer than we need to tell of the one before.
+        wait for the statuses of all others. A launch is waited for, and keeps the runner busy
+        while we tell of the one before.
         """
-        acted: list[_Look] = []
-        for start in range(0, len(flow_ids), VOLLEY):
-            looks = [_Look(flow_id) for flow_id in flow_ids[start : start + VOLLEY]]
-            if self._carried_through(looks) == 1:
-                acted += looks
-            else:
-                yield from self._ends(looks)
-        yield from self._ends(acted)
+        looks = [_Look(flow_id) for flow_id in flow_ids]
+        awaited: deque[_Volley] = deque()
+        said: list[_Volley] = []
+        for start in range(0, len(looks), VOLLEY):
+            volley = self._begin(looks[start : start + VOLLEY])
+            (awaited if volley.settles else said).append(volley)
+            if len(awaited) > AHEAD:
+                yield from self._carried_through(awaited.popleft())
+        for volley in (*awaited, *said):
+            yield from self._carried_through(volley)
 
-    def _carried_through(self, looks: Sequence[_Look]) -> int:
-        """Plan and act until nothing more is to be done at once; returns how often that was."""
-        going = [look for look in looks if not self._is_corrupt(look.flow_id)]
-        rounds = 0
-        while going and rounds < _MAX_ROUNDS:
-            self._round(going)
-            rounds += 1
-            going = [look for look in going if look.goes_on]
-        return rounds
-
-    def _ends(self, looks: Iterable[_Look]) -> Iterator[tuple[str, Result | Exception]]:
-        for look in looks:
+    def _carried_through(self, volley: _Volley) -> Iterator[tuple[str, Result | Exception]]:
+        """Go on until nothing more is to be done at once, and tell."""
+        going = self._finish(volley)
+        for _ in range(_MAX_ROUNDS - 1):
+            if not going:
+                break
+            going = self._finish(self._begin(going))
+        for look in volley.looks:
             yield look.flow_id, self._end(look)
 
     def is_quick(self, flow_id: str) -> bool:
@@ -212,20 +226,44 @@ class Reconciler:
         runners = {flow.spec.runner for flow in (*flows, *([record.flow] if record else ()))}
         return all(name not in self._runners or self._runners[name].quick for name in runners)
 
-    def _is_corrupt(self, flow_id: str) -> bool:
-        return flow_id in self._store.corrupt and self.shutdown == "no"
-
-    def _round(self, looks: Sequence[_Look]) -> None:
-        """Plan once for each, and act.
+    def _begin(self, looks: Sequence[_Look]) -> _Volley:
+        """Plan once for each, and begin to act.
 
         Only what stands in the end is told: nobody sees the steps to it, which take no time.
         """
         _each(looks, self._plan)
-        self._act(looks)
-        _each(looks, self._go_on)
+        due = [(look, look.actions[0]) for look in looks if look.actions]
+        finish = self._executor.begin([(look.flow_id, action) for look, action in due])
+        return _Volley(looks, due, finish)
+
+    def _finish(self, volley: _Volley) -> list[_Look]:
+        """Wait for what was begun, and do the rest; returns those that are to be planned again."""
+        self._see_to(volley.due, volley.finish())
+        for number in itertools.count(1):
+            due = [(look, look.actions[number]) for look in volley.looks if look.actions[number:]]
+            if not due:
+                break
+            self._see_to(due, self._executor.begin([(at.flow_id, act) for at, act in due])())
+        _each(volley.looks, self._go_on)
+        return [look for look in volley.looks if look.goes_on]
+
+    def _see_to(self, due: Sequence[_Due], errors: Sequence[Exception | None]) -> None:
+        """An action that was refused is a thing to be remembered; another error ends the look."""
+        for (look, action), error in zip(due, errors, strict=True):
+            if isinstance(error, TerminalError):
+                trouble, now = str(error), self._clock.monotonic()
+                look.notes.append(Note("ActionRefused", trouble, warning=True))
+                if look.after is not None and isinstance(action, LaunchRun):
+                    look.after = launch_failed(look.after, action.run, trouble, now)
+                elif look.after is not None and isinstance(action, StartStep):
+                    look.after = start_failed(look.after, action, trouble, now)
+            elif error is not None:
+                look.fail(error)
 
     def _plan(self, look: _Look) -> None:
         flow_id = look.flow_id
+        if flow_id in self._store.corrupt and self.shutdown == "no":
+            return
         record = self._store.record(flow_id)
         want = self._want(flow_id, record)
         memory = self._memories.get(flow_id)
@@ -252,7 +290,9 @@ class Reconciler:
 
     def _go_on(self, look: _Look) -> None:
         """See whether there is more to be done at once, and remember what was, if so."""
-        assert look.planned is not None  # noqa: S101 - it comes after the plan
+        if look.planned is None:
+            look.goes_on = False  # It cannot be read.
+            return
         look.rounds += 1
         decision = look.planned.decision
         nothing_left = look.after is None and not decision.actions
@@ -389,7 +429,7 @@ class Reconciler:
         """
         for run in self._memories.get(flow_id).runs.values():
             if run.confirmed and run.flow.spec.runner not in self._runners:
-                raise AwayError(_without(run.flow.spec.runner))
+                raise AwayError(no_runner(run.flow.spec.runner))
         verdict = self._prober.verdict(flow_id)
         reading = self._gauges.reading(flow_id)
         return Seen(
@@ -448,75 +488,6 @@ class Reconciler:
             if run.run not in frozen
         ]
 
-    # --- acting --------------------------------------------------------------------------
-
-    def _act(self, looks: Sequence[_Look]) -> None:
-        """Carry out what was planned: the first action of each, then the second, and so on."""
-        for number in itertools.count():
-            due = [(look, action) for look in looks for action in look.actions[number : number + 1]]
-            if not due:
-                return
-            by_runner: dict[str, list[tuple[_Look, Action]]] = {}
-            for look, action in due:
-                try:
-                    name = self._runner(look.flow_id, action)
-                    by_runner.setdefault(name, []).append((look, action))
-                except FlowError as error:
-                    self._failed(look, action, error)
-            for name, pairs in by_runner.items():
-                calls = [_call(action) for _, action in pairs]
-                outcomes = self._carry_out(self._runners[name], calls)
-                for (look, action), outcome in zip(pairs, outcomes, strict=True):
-                    if outcome is not None:
-                        self._failed(look, action, outcome)
-
-    def _carry_out(self, runner: Runner, calls: Sequence[Call]) -> list[Exception | None]:
-        """Have a runner do several things; those that it cannot do now are tried again."""
-        outcomes: list[Exception | None] = [None] * len(calls)
-        left = list(range(len(calls)))
-
-        def attempt() -> None:
-            nonlocal left
-            errors = runner.at_once([calls[number] for number in left])
-            for number, error in zip(left, errors, strict=True):
-                outcomes[number] = error
-            left = [number for number in left if isinstance(outcomes[number], RetryableError)]
-            if left:
-                raise RetryableError
-
-        with contextlib.suppress(RetryableError):
-            retry_transient(attempt, self._interrupt)
-        return outcomes
-
-    def _failed(self, look: _Look, action: Action, error: Exception) -> None:
-        """An action was refused, which is a thing to be remembered, or could not be tried."""
-        if not isinstance(error, TerminalError):
-            look.fail(error)
-            return
-        trouble, now = str(error), self._clock.monotonic()
-        look.notes.append(Note("ActionRefused", trouble, warning=True))
-        if look.after is not None and isinstance(action, LaunchRun):
-            look.after = launch_failed(look.after, action.run, trouble, now)
-        elif look.after is not None and isinstance(action, StartStep):
-            look.after = start_failed(look.after, action, trouble, now)
-
-    def _runner(self, flow_id: str, action: Action) -> str:
-        """Which runner has a run, or is to have it.
-
-        Raises:
-            TerminalError: this operator has no such runner.
-        """
-        if isinstance(action, LaunchRun | StartStep):
-            wanted = action.memory.flow.spec.runner
-            if wanted not in self._runners:
-                raise TerminalError(_without(wanted))
-            return wanted
-        *others, last = self._runners
-        for name in others:
-            if any(run.run == action.run for run in self._runners[name].observe(flow_id)):
-                return name
-        return last
-
     # --- counting ------------------------------------------------------------------------
 
     def _count_launched(self, before: FlowMemory, intent: FlowMemory) -> None:
@@ -542,11 +513,6 @@ def _each(looks: Sequence[_Look], phase: Callable[[_Look], None]) -> None:
                 phase(look)
             except Exception as error:  # noqa: BLE001 - it is what the look has come to
                 look.fail(error)
-
-
-def _without(runner: str) -> str:
-    hint = " --engine unix:///run/docker.sock" if runner == "container" else ""
-    return f"this operator has no runner '{runner}': start flowd with one{hint}"
 
 
 def _reached(status: FlowStatus, condition: str) -> bool:
@@ -587,30 +553,3 @@ def _attempts(run: RunMemory) -> tuple[int, ...]:
 def _without_process(step: StepMemory) -> bool:
     """Whether a step has ended, or waits for its next start."""
     return step.ended or step.retry_at is not None
-
-
-def _call(action: Action) -> Call:  # noqa: PLR0911 - one per action
-    """What a runner is to do."""
-    match action:
-        case LaunchRun():
-            return Call("launch", (_launch(action.memory),))
-        case StartStep():
-            return Call("start_step", (_launch(action.memory), action.index, action.attempt))
-        case EndStep():
-            return Call("end_step", (action.run, action.index))
-        case SignalSteps():
-            return Call("signal", (action.run, action.indexes, action.name))
-        case Sweep():
-            return Call("sweep", (action.run, action.name))
-        case Freeze():
-            return Call("freeze", (action.run,))
-        case Thaw():
-            return Call("thaw", (action.run,))
-        case Forget():
-            return Call("forget", (action.run,))
-        case _:
-            raise NotImplementedError(action)
-
-
-def _launch(memory: RunMemory) -> Launch:
-    return Launch(memory.run, memory.replica, memory.flow, memory.base)

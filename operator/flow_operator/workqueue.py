@@ -51,6 +51,9 @@ class WorkQueue:
     Args:
         clock: for what is added later.
         meter: told how long each key has waited.
+
+    Attributes:
+        joins: whether a key may be taken together with others, as one of a crowd.
     """
 
     def __init__(self, clock: Clock, meter: Meter | None = None) -> None:
@@ -58,7 +61,9 @@ class WorkQueue:
         self._meter = meter or Meter()
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
+        self._crowd: deque[str] = deque()
         self._first: deque[str] = deque()
+        self.joins: Callable[[str], bool] = lambda _key: False
         self._hurried: set[str] = set()
         self._turns = 0
         self._dirty: dict[str, float] = {}
@@ -68,8 +73,8 @@ class WorkQueue:
         self._later: list[tuple[float, str]] = []
         self._due: dict[str, float] = {}
         self._added = 0
-        self._idle = 0
-        """Workers that wait for a key, or are just taking one."""
+        self._together: set[str] = set()
+        """Those that the worker that has a crowd has not yet given back."""
         self._closed = False
 
     def add(self, key: str) -> None:
@@ -100,8 +105,11 @@ class WorkQueue:
             self._line_up(key)
 
     def _line_up(self, key: str) -> None:
-        (self._first if key in self._hurried else self._ready).append(key)
-        self._changed.notify()
+        normal = self._crowd if self.joins(key) else self._ready
+        lane = self._first if key in self._hurried else normal
+        lane.append(key)
+        if lane is not self._crowd or not self._together:  # Else nobody could take it now.
+            self._changed.notify()
 
     def add_after(self, key: str, delay: float) -> None:
         """Have a key handed out in ``delay`` seconds, unless it is due earlier anyway."""
@@ -121,47 +129,44 @@ class WorkQueue:
         keys = self.get_some(1)
         return keys[0] if keys else None
 
-    def get_some(
-        self, most: int, joins: Callable[[str], bool] = lambda _key: True, spare: int = 0
-    ) -> list[str]:
-        """Wait for a key and take it, with some of those behind it; none once the queue is closed.
+    def get_some(self, most: int) -> list[str]:
+        """Wait for a key and take it; none once the queue is closed.
 
-        Those workers that have nothing to do share what waits. A key in a hurry is taken alone.
-
-        Args:
-            most: how many at once.
-            joins: whether a key may be taken together with others.
-            spare: so many idle workers take nothing but what is in a hurry.
+        Of a crowd so many are taken at once as are there, and at most ``most``. One worker at a
+        time has a crowd: those that join it meanwhile wait for the next one.
         """
         with self._changed:
-            self._idle += 1
-            try:
-                return self._wait_for_some(most, joins, spare)
-            finally:
-                self._idle -= 1
+            while not self._closed:
+                delay = self._promote()
+                keys = self._next(most)
+                if keys:
+                    if delay is not None:
+                        self._changed.notify()  # Somebody else must wait for what is due next.
+                    return keys
+                self._changed.wait(delay)
+            return []
 
-    def _wait_for_some(self, most: int, joins: Callable[[str], bool], spare: int) -> list[str]:
-        while not self._closed:
-            delay = self._promote()
-            sharing = self._idle - spare
-            key = self._next() if sharing > 0 else self._first_of(self._first)
-            if key is not None:
-                alone = key in self._hurried or not joins(key)
-                others = 0 if alone else min(most - 1, len(self._ready) // sharing)
-                self._hand_out(key)
-                keys = [key, *self._taken(others, joins)]
-                if delay is not None:
-                    self._changed.notify()  # Somebody else must wait for what is due next.
+    def _next(self, most: int) -> list[str]:
+        """Take what is in the lane whose turn it is, or in another one."""
+        self._turns += 1
+        lanes = [(self._first, 1), (self._crowd, 0 if self._together else most), (self._ready, 1)]
+        if self._turns % SHARE == 0:
+            lanes.append(lanes.pop(0))
+        for lane, many in lanes:
+            keys = self._taken(lane, many)
+            if keys:
+                if lane is self._crowd:
+                    self._together.update(keys)
                 return keys
-            self._changed.wait(delay)
         return []
 
-    def _taken(self, most: int, joins: Callable[[str], bool]) -> list[str]:
-        """Take keys that are in no hurry."""
+    def _taken(self, lane: deque[str], most: int) -> list[str]:
         keys: list[str] = []
-        while len(keys) < most and self._ready and joins(self._ready[0]):
-            key = self._ready.popleft()
-            if self._waits(key) and key not in self._hurried:
+        while lane and len(keys) < most:
+            key = lane.popleft()
+            # Unless it has changed lanes since, and may have been handed out from there.
+            waits = key in self._dirty and key not in self._processing
+            if waits and (key in self._hurried) == (lane is self._first):
                 self._hand_out(key)
                 keys.append(key)
         return keys
@@ -171,25 +176,6 @@ class WorkQueue:
         self._processing[key] = now
         waited = now - self._dirty.pop(key)
         self._meter.waited("hurried" if key in self._hurried else "normal", waited)
-
-    def _next(self) -> str | None:
-        """Take a key from the lane whose turn it is, or from the other one."""
-        self._turns += 1
-        lanes = [self._first, self._ready]
-        if self._turns % SHARE == 0:
-            lanes.reverse()
-        return self._first_of(lanes[0]) or self._first_of(lanes[1])
-
-    def _first_of(self, lane: deque[str]) -> str | None:
-        while lane:
-            key = lane.popleft()
-            if self._waits(key):
-                return key
-        return None
-
-    def _waits(self, key: str) -> bool:
-        """Whether a key is to be handed out: not where it has changed lanes, and already was."""
-        return key in self._dirty and key not in self._processing
 
     def _promote(self) -> float | None:
         """Add what is due; returns seconds until the next is."""
@@ -210,6 +196,9 @@ class WorkQueue:
         """Give a key back; ``calm`` when nobody waits for it, unless it was added meanwhile."""
         with self._changed:
             self._processing.pop(key, None)
+            self._together.discard(key)
+            if self._crowd and not self._together:
+                self._changed.notify()  # The next crowd may go.
             if key in self._dirty:
                 self._line_up(key)
             elif calm:

@@ -230,6 +230,10 @@ class Call(NamedTuple):
     arguments: tuple[Any, ...]
 
 
+Finish = Callable[[], list[Exception | None]]
+"""Waits until verbs that were begun are done; returns what each of them has raised."""
+
+
 class Runner(Protocol):
     """One way to run flows.
 
@@ -283,8 +287,8 @@ class Runner(Protocol):
     def forget(self, run: str) -> None:
         """Drop what is kept of a run whose processes are gone."""
 
-    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
-        """Call several verbs, each for another run; returns what each has raised."""
+    def begin(self, calls: Sequence[Call]) -> Finish:
+        """Begin to carry out several verbs, each for another run."""
 
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """What each step uses, by run id, for those runs that could be asked."""
@@ -325,8 +329,8 @@ class Runner(Protocol):
         """Let go of the backend; ``final`` when nothing runs any more. May be called twice."""
 
 
-def one_by_one(runner: Runner, calls: Iterable[Call]) -> list[Exception | None]:
-    """Call verbs one after the other: ``at_once`` of runners to which it makes no difference."""
+def one_by_one(runner: Runner, calls: Iterable[Call]) -> Finish:
+    """Carry out verbs one after the other: ``begin`` of runners to which it makes no difference."""
     outcomes: list[Exception | None] = []
     for verb, arguments in calls:
         try:
@@ -335,4 +339,4 @@ def one_by_one(runner: Runner, calls: Iterable[Call]) -> list[Exception | None]:
             outcomes.append(error)
         else:
             outcomes.append(None)
-    return outcomes
+    return lambda: outcomes

@@ -22,6 +22,7 @@ from flow_operator.runners.base import (
     Call,
     Capabilities,
     CheckResult,
+    Finish,
     Handle,
     Instance,
     Launch,
@@ -299,8 +300,8 @@ class ContainerRunner:
             self._images.forget(run)
             self._world.forget(known)
 
-    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
-        """One after the other."""
+    def begin(self, calls: Sequence[Call]) -> Finish:
+        """Carry verbs out one after the other."""
         return one_by_one(self, calls)
 
     def purge(self, flow_id: str) -> None:

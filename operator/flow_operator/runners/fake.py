@@ -30,6 +30,7 @@ from flow_operator.runners.base import (
     Capabilities,
     CheckResult,
     Exit,
+    Finish,
     Handle,
     Instance,
     Launch,
@@ -272,8 +273,8 @@ class FakeRunner:
                 raise TerminalError(f"{run} is alive")
             del self._world.runs[run]
 
-    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
-        """One after the other."""
+    def begin(self, calls: Sequence[Call]) -> Finish:
+        """Carry verbs out one after the other."""
         return one_by_one(self, calls)
 
     def purge(self, flow_id: str) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import uuid
-from collections.abc import Callable, Container, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from pathlib import Path
@@ -27,6 +27,7 @@ from flow_operator.runners.base import (
     Capabilities,
     CheckResult,
     Exit,
+    Finish,
     Handle,
     Instance,
     Launch,
@@ -421,7 +422,7 @@ class ProcessRunner:
         """Drop a run here and in the shim."""
         self._alone(self._forget(run))
 
-    def at_once(self, calls: Sequence[Call]) -> list[Exception | None]:
+    def begin(self, calls: Sequence[Call]) -> Finish:
         """Ask the shim for all of it in one message."""
         begin: dict[Verb, Callable[..., _Talk | None]] = {
             "launch": self._launch,
@@ -441,12 +442,16 @@ class ProcessRunner:
                 if talk is not None:
                     asked.append((number, talk, next(talk)))
         answers = self._ask([request for _, _, request in asked])
-        for (number, talk, _), answer in zip(asked, answers, strict=True):
-            with _failing(outcomes, number):
-                if isinstance(answer, RunnerError):
-                    talk.throw(answer)
-                talk.send(answer)
-        return outcomes
+
+        def finish() -> list[Exception | None]:
+            for (number, talk, _), answer in zip(asked, answers(), strict=True):
+                with _failing(outcomes, number):
+                    if isinstance(answer, RunnerError):
+                        talk.throw(answer)
+                    talk.send(answer)
+            return outcomes
+
+        return finish
 
     def _alone(self, talk: _Talk) -> None:
         """Ask the shim what one verb asks."""
@@ -459,20 +464,19 @@ class ProcessRunner:
             else:
                 talk.send(answer)
 
-    def _ask(self, requests: list[Request]) -> list[Any]:
+    def _ask(self, requests: list[Request]) -> Callable[[], list[Any]]:
+        """Ask the shim; returns what waits for its answers, of which some may be errors."""
         link = self._link
         if link is not None and self._shim_is_ours and len(requests) > 1:
-            try:
-                return link.call_many(requests)
-            except RunnerError as error:
-                return [error] * len(requests)
-        answers: list[Any] = []
-        for op, arguments in requests:
-            try:
-                answers.append(self._call(op, **arguments))
-            except RunnerError as error:
-                answers.append(error)
-        return answers
+            return link.ask_many(requests)
+        answers = [self._answer(op, arguments) for op, arguments in requests]
+        return lambda: answers
+
+    def _answer(self, op: str, arguments: Mapping[str, Any]) -> Any:
+        try:
+            return self._call(op, **arguments)
+        except RunnerError as error:
+            return error
 
     def _launch(self, launch: Launch) -> _Talk:
         flow_id = launch.flow.flow_id

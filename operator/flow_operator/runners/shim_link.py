@@ -76,18 +76,30 @@ class ShimLink:
             RetryableError: the connection is gone or the answer is overdue.
             TerminalError: the shim refused.
         """
-        return _result(self._ask(op, arguments))
+        return _result(self._wait(op, *self._send(op, arguments)))
 
-    def call_many(self, requests: Sequence[Request]) -> list[Any]:
-        """Ask the shim several things at once; an answer that is an error is given, not raised.
+    def ask_many(self, requests: Sequence[Request]) -> Callable[[], list[Any]]:
+        """Ask the shim several things at once; returns what waits for the answers.
 
-        Raises:
-            RetryableError: the connection is gone or the answer is overdue.
+        An answer that is an error is given, not raised.
         """
         listed = [{"op": op, **arguments} for op, arguments in requests]
-        return [_result_or_error(one) for one in _result(self._ask("many", {"requests": listed}))]
+        try:
+            number, future = self._send("many", {"requests": listed})
+        except RetryableError as error:
+            refused = [error] * len(requests)
+            return lambda: refused
 
-    def _ask(self, op: str, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        def answers() -> list[Any]:
+            try:
+                answer = _result(self._wait("many", number, future))
+            except RunnerError as error:
+                return [error] * len(requests)
+            return [_result_or_error(one) for one in answer]
+
+        return answers
+
+    def _send(self, op: str, arguments: Mapping[str, Any]) -> tuple[int, Future[dict[str, Any]]]:
         number = next(self._numbers)
         future: Future[dict[str, Any]] = Future()
         message = protocol.encode({"id": number, "op": op, **arguments})
@@ -100,6 +112,9 @@ class ShimLink:
             except OSError as error:
                 del self._waiting[number]
                 raise RetryableError(f"the shim is away: {error}") from error
+        return number, future
+
+    def _wait(self, op: str, number: int, future: Future[dict[str, Any]]) -> dict[str, Any]:
         try:
             return future.result(CALL_TIMEOUT)
         except FutureTimeoutError:
