@@ -174,6 +174,7 @@ class Reconciler:
         self._clock = clock
         self.boot = boot
         self._executor = Executor(runners, interrupt)
+        self._slow = {name for name, runner in runners.items() if not runner.quick}
         self._meter = meter or Meter()
         self.shutdown: Shutdown = "no"
 
@@ -221,10 +222,12 @@ class Reconciler:
 
     def is_quick(self, flow_id: str) -> bool:
         """Whether a flow holds up no others that are looked at together with it."""
+        if not self._slow:
+            return True
         record = self._store.get(flow_id)
         flows = [run.flow for run in self._memories.get(flow_id).runs.values()]
         runners = {flow.spec.runner for flow in (*flows, *([record.flow] if record else ()))}
-        return all(name not in self._runners or self._runners[name].quick for name in runners)
+        return runners.isdisjoint(self._slow)
 
     def _begin(self, looks: Sequence[_Look]) -> _Volley:
         """Plan once for each, and begin to act.

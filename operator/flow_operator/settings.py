@@ -105,11 +105,11 @@ class Layout:
 
     def log_file(self, flow_id: str, replica: int, step: str) -> Path:
         """Where a step's output goes."""
-        return self.logs / flow_id / str(replica) / f"{step}.log"
+        return Path(f"{self.logs}/{flow_id}/{replica}/{step}.log")
 
     def work_dir(self, flow_id: str) -> Path:
         """The directory that a flow may use as it likes."""
-        return self.root / "work" / flow_id
+        return Path(f"{self.root}/work/{flow_id}")
 
 
 @dataclass(frozen=True, slots=True)

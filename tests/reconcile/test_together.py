@@ -10,7 +10,7 @@ import pytest
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, StorageError, TerminalError
 from flow_operator.model.status import FlowStatus
-from flow_operator.reconciler import VOLLEY, Result
+from flow_operator.reconciler import AHEAD, VOLLEY, Result
 from flow_operator.runners.base import Call
 from flow_operator.runners.fake import FakeRunner, FakeWorld
 from reconcile.test_loop import Loop
@@ -25,15 +25,21 @@ class Listening(FakeRunner):
     def __init__(self, world: FakeWorld) -> None:
         super().__init__(world)
         self.volleys: list[list[Call]] = []
+        self.finished = 0
         self.troubles: dict[str, list[Exception]] = {}
 
-    def at_once(self, calls):
+    def begin(self, calls):
         self.volleys.append(list(calls))
         outcomes = [self._trouble(call) for call in calls]
         for number, call in enumerate(calls):
             if outcomes[number] is None:
-                [outcomes[number]] = super().at_once([call])
-        return outcomes
+                [outcomes[number]] = super().begin([call])()
+
+        def finish():
+            self.finished += 1
+            return outcomes
+
+        return finish
 
     def _trouble(self, call: Call) -> Exception | None:
         first = call.arguments[0]
@@ -69,7 +75,7 @@ def _look(loop: Loop) -> dict[str, Result | Exception]:
 def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens from now on: verbs, and statuses."""
     order: list[str] = []
-    publish, at_once = loop.board.publish, runner.at_once
+    publish, begin = loop.board.publish, runner.begin
 
     def told(status: FlowStatus) -> None:
         order.append("told")
@@ -77,10 +83,10 @@ def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> lis
 
     def asked(calls):
         order.extend(call.verb for call in calls)
-        return at_once(calls)
+        return begin(calls)
 
     monkeypatch.setattr(loop.board, "publish", told)
-    monkeypatch.setattr(runner, "at_once", asked)
+    monkeypatch.setattr(runner, "begin", asked)
     return order
 
 
@@ -102,11 +108,16 @@ def test_all_are_signalled_before_any_is_told_of(loop, runner, monkeypatch) -> N
     assert order[len(NAMES) :] == ["told"] * len(NAMES)
 
 
-def test_launches_are_told_of_volley_by_volley(loop, runner, monkeypatch) -> None:
-    """The runner has others to launch meanwhile, and who waits for one sees it run."""
+def test_launches_are_told_of_while_the_runner_has_others(loop, runner, monkeypatch) -> None:
+    """It is never without work, and never has all of it: who is in a hurry comes through."""
+    names = [f"g{number:02}" for number in range(6 * VOLLEY)]
+    loop.desired.create([make_manifest(name, "forever") for name in names])
     order = _told(loop, runner, monkeypatch)
-    _look(loop)
-    assert order[: 2 * VOLLEY] == ["launch"] * VOLLEY + ["told"] * VOLLEY
+    for _ in loop.reconciler.reconcile_all(names):
+        volleys = sum(calls[0].verb == "launch" for calls in runner.volleys)
+        assert volleys == 6 or volleys - runner.finished == AHEAD
+    first = (AHEAD + 1) * VOLLEY
+    assert order[: first + VOLLEY] == ["launch"] * first + ["told"] * VOLLEY
 
 
 def test_a_stop_is_remembered_before_it_is_begun_and_told_of_after(loop, runner) -> None:
@@ -154,14 +165,25 @@ def test_only_what_cannot_be_done_now_is_asked_for_again(loop, runner) -> None:
     again = NAMES[2:5]
     runner.troubles = {name: [RetryableError("just now")] for name in again}
     _look(loop)
-    assert [len(calls) for calls in runner.volleys[:3]] == [VOLLEY, len(again), VOLLEY]
+    sizes = [len(calls) for calls in runner.volleys]
+    assert sizes == [VOLLEY, VOLLEY, VOLLEY - 5, len(again)]
     assert {loop.status(name).status for name in NAMES} == {"running"}
 
 
-def test_flows_of_a_slow_runner_are_looked_at_alone(loop, runner, monkeypatch) -> None:
+class Slow(FakeRunner):
+    """A runner for which one has to wait."""
+
+    quick = False
+
+
+def test_flows_of_a_slow_runner_are_looked_at_alone(root, world, monkeypatch) -> None:
     """Nobody waits for an engine but those whose containers it has."""
-    assert loop.reconciler.is_quick(NAMES[0])
+    loop = Loop(root, world, SystemClock(), runner=Slow(world))
+    loop.controller.take_back()
+    loop.desired.create([make_manifest("a", "forever")])
+    assert not loop.reconciler.is_quick("a")
     assert loop.reconciler.is_quick("nobody")
-    monkeypatch.setattr(runner, "quick", False)
-    assert not loop.reconciler.is_quick(NAMES[0])
-    assert loop.reconciler.is_quick("nobody")
+    loop.reconciler.reconcile("a")
+    loop.desired.delete("a")
+    assert not loop.reconciler.is_quick("a"), "what still runs counts"
+    loop.close()

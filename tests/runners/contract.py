@@ -126,11 +126,11 @@ class RunnerContract:
         """Whatever goes wrong with one of them is its own, and told in its place."""
         wanted = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(3)]
         other = self.launch("r9", FOREVER, flow="f1")
-        refused = runner.at_once([Call("launch", (launch,)) for launch in (*wanted, other)])
+        refused = runner.begin([Call("launch", (launch,)) for launch in (*wanted, other)])()
         assert [type(error) for error in refused[:3]] == [type(None)] * 3
         assert isinstance(refused[3], TerminalError)
         assert all(self.one(runner, f"f{n}").alive for n in range(3))
-        done = runner.at_once(
+        done = runner.begin(
             [
                 Call("signal", ("r0", (0,), "SIGKILL")),
                 Call("forget", ("r1",)),
@@ -138,12 +138,12 @@ class RunnerContract:
                 Call("end_step", ("nobody", 0)),
                 Call("forget", ("nobody",)),
             ]
-        )
+        )()
         assert isinstance(done.pop(1), TerminalError), "it is alive"
         assert done == [None] * 4
         eventually(lambda: _assert(not self.one(runner, "f0").alive))
         eventually(lambda: _assert(self.one(runner, "f2").frozen))
-        assert runner.at_once([Call("thaw", ("r2",)), Call("end_step", ("r0", 0))]) == [None] * 2
+        assert runner.begin([Call("thaw", ("r2",)), Call("end_step", ("r0", 0))])() == [None] * 2
         assert self.one(runner, "f0").steps[0].ended
         eventually(lambda: _assert(not self.one(runner, "f2").frozen))
 

@@ -310,91 +310,84 @@ def test_the_load_tells_what_there_is_to_do(clock):
     assert queue.load() == (1, 2, 1, (4,), 5)
 
 
-# --- several keys at once --------------------------------------------------------------------
+# --- crowds ----------------------------------------------------------------------------------
 
 
-def test_several_keys_are_taken_together_in_their_order(queue):
-    """So many at most; each is that worker's until it gives it back."""
-    queue.add_all("abcde")
-    assert queue.get_some(3) == ["a", "b", "c"]
-    queue.add("b")
-    assert queue.get_some(9) == ["d", "e"]
-    queue.done("b")
-    assert queue.get_some(9) == ["b"]
+@pytest.fixture
+def crowded(queue: WorkQueue) -> WorkQueue:
+    """A queue in which small letters join each other."""
+    queue.joins = str.islower
+    return queue
 
 
-def test_a_key_that_does_not_join_ends_the_group_and_comes_alone(queue):
-    """Neither does it wait for others, nor they for it."""
-    queue.add_all("abXcd")
-    assert queue.get_some(9, str.islower) == ["a", "b"]
-    assert queue.get_some(9, str.islower) == ["X"]
-    assert queue.get_some(9, str.islower) == ["c", "d"]
+def test_a_crowd_is_taken_in_its_order(crowded):
+    """So many at most."""
+    crowded.add_all("abcde")
+    assert crowded.get_some(3) == ["a", "b", "c"]
+    for key in "abc":
+        crowded.done(key)
+    assert crowded.get_some(9) == ["d", "e"]
 
 
-def test_a_key_in_a_hurry_is_taken_alone(queue):
-    """Also where it stands between others, which it has overtaken."""
-    queue.add_all("abcd")
-    queue.hurry("c")
-    assert queue.get_some(9) == ["c"]
-    assert queue.get_some(9) == ["a", "b", "d"]
+def test_one_worker_at_a_time_has_a_crowd(crowded):
+    """Who comes meanwhile, or once more, is in the next one, when all of the first are back."""
+    crowded.add_all("abc")
+    assert crowded.get_some(9) == ["a", "b", "c"]
+    crowded.add_all("bX")
+    crowded.add("d")
+    assert crowded.get_some(9) == ["X"], "the others go on"
+    for key in "ab":
+        crowded.done(key)
+        assert len(crowded) == 1 + (key == "b")
+    crowded.add("Y")
+    assert crowded.get_some(9) == ["Y"]
+    crowded.done("c")
+    assert crowded.get_some(9) == ["d", "b"]
 
 
-def test_a_hurried_key_is_not_lost_where_a_group_passes_its_old_place(queue):
+def test_those_that_do_not_join_are_taken_alone(crowded):
+    """Whatever their place."""
+    crowded.add_all("XaYb")
+    assert crowded.get_some(9) == ["a", "b"]
+    assert crowded.get_some(9) == ["X"]
+    assert crowded.get_some(9) == ["Y"]
+
+
+def test_a_key_in_a_hurry_is_taken_alone_and_first(crowded):
+    """Also where it stands between others, and while somebody has a crowd."""
+    crowded.add_all("abcd")
+    crowded.hurry("c")
+    assert crowded.get_some(9) == ["c"]
+    assert crowded.get_some(9) == ["a", "b", "d"]
+    crowded.hurry("e")
+    assert crowded.get_some(9) == ["e"]
+
+
+def test_a_hurried_key_is_not_lost_where_a_crowd_passes_its_old_place(crowded):
     """It waits in its lane, whoever takes the others first."""
-    queue.add_all(["a", "b", "c"])
-    taken = []
+    crowded.add_all("abc")
     for _ in range(SHARE - 1):  # The next turn is that of the others.
-        queue.hurry("z")
-        taken += queue.get_some(9)
-        queue.done("z")
-    queue.hurry("b")
-    assert queue.get_some(9) == ["a", "c"]
-    assert queue.get_some(9) == ["b"]
-    assert taken == ["z"] * (SHARE - 1)
+        crowded.hurry("z")
+        assert crowded.get_some(9) == ["z"]
+        crowded.done("z")
+    crowded.hurry("b")
+    assert crowded.get_some(9) == ["a", "c"]
+    assert crowded.get_some(9) == ["b"]
 
 
-class _Workers:
-    """Workers that take what there is, and hold it until they are told."""
-
-    def __init__(self, queue: WorkQueue, count: int, spare: int) -> None:
-        self.taken: list[list[str]] = []
-        self._queue, self._spare = queue, spare
-        self._threads = [threading.Thread(target=self._work) for _ in range(count)]
-        for thread in self._threads:
-            thread.start()
-        eventually(lambda: _assert(queue._idle == count))
-
-    def _work(self) -> None:
-        if keys := self._queue.get_some(100, spare=self._spare):
-            self.taken.append(keys)
-
-    def end(self) -> None:
-        self._queue.close()
-        for thread in self._threads:
-            thread.join()
+def test_the_next_crowd_wakes_a_worker_that_could_not_take_it_before(crowded):
+    """Nobody asks for it again and again."""
+    crowded.add("a")
+    assert crowded.get_some(9) == ["a"]
+    taken: list[list[str]] = []
+    worker = threading.Thread(target=lambda: taken.append(crowded.get_some(9)))
+    worker.start()
+    eventually(lambda: _assert(bool(crowded._changed._waiters)))
+    crowded.add_all("bc")
+    crowded.done("a")
+    worker.join(10)
+    assert taken == [["b", "c"]]
 
 
 def _assert(condition: bool) -> None:
     assert condition
-
-
-def test_idle_workers_share_what_waits(queue):
-    """Evenly, so that all are done at about the same time."""
-    workers = _Workers(queue, 4, spare=0)
-    queue.add_all(map(str, range(40)))
-    eventually(lambda: _assert(len(queue) == 0))
-    workers.end()
-    assert sorted(map(len, workers.taken)) == [10, 10, 10, 10]
-
-
-def test_a_spare_worker_takes_only_what_is_in_a_hurry(queue):
-    """And at once, however much the others have to do."""
-    workers = _Workers(queue, 3, spare=1)
-    queue.add_all(map(str, range(40)))
-    eventually(lambda: _assert(len(queue) == 0))
-    queue.add("later")
-    queue.hurry("now")
-    eventually(lambda: _assert(["now"] in workers.taken))
-    assert len(queue) == 1
-    workers.end()
-    assert sorted(map(len, workers.taken)) == [1, 20, 20]

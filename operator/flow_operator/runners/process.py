@@ -120,7 +120,6 @@ class ProcessRunner:
         self._link: ShimLink | None = None
         self._starting: Popen[bytes] | None = None
         self._shim_pid = 0
-        self._shim_is_ours = False
         self._controllers: list[str] | None = None
         self._census: Census | None = None
         self._closed = False
@@ -173,8 +172,7 @@ class ProcessRunner:
         link = ShimLink(self._layout.root, self._event, self._lost, starting)
         try:
             hello = link.call("hello", **self._hello)
-            ours = hello.get("code") == protocol.code()
-            if not ours:
+            if hello.get("code") != protocol.code():
                 self._upgrade(link, hello)
             self._adopt(link, handles, self._told(hello))
             self.held.hold_again(link.call)
@@ -183,7 +181,6 @@ class ProcessRunner:
             raise
         with self._lock:
             self._shim_pid = hello["pid"]
-            self._shim_is_ours = ours
             self._controllers = hello.get("controllers")
             self._link = link if link.alive else None
         if not link.alive:
@@ -327,8 +324,11 @@ class ProcessRunner:
             if future is not None:
                 future.set_result(event)
             return
-        self._took(event)
-        self._notify(event["labels"]["flow"])
+        with self._lock:
+            for state in event["runs"]:
+                self._take(state)
+        for state in event["runs"]:
+            self._notify(state["labels"]["flow"])
 
     def _took(self, state: dict[str, Any]) -> None:
         with self._lock:
@@ -467,7 +467,7 @@ class ProcessRunner:
     def _ask(self, requests: list[Request]) -> Callable[[], list[Any]]:
         """Ask the shim; returns what waits for its answers, of which some may be errors."""
         link = self._link
-        if link is not None and self._shim_is_ours and len(requests) > 1:
+        if link is not None and len(requests) > 1:
             return link.ask_many(requests)
         answers = [self._answer(op, arguments) for op, arguments in requests]
         return lambda: answers
@@ -640,7 +640,7 @@ class ProcessRunner:
         user = self._users.of(step)
         work = self._layout.work_dir(flow_id)
         try:
-            work.mkdir(parents=True, exist_ok=True)
+            os.makedirs(work, exist_ok=True)  # noqa: PTH103 - a third of the time of Path's
             log = self._logs.opened(flow_id, launch.replica, step.name)
             position = log.end()
         except OSError as error:

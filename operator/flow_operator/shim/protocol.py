@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-VERSION = 2
+VERSION = 3
 """Raised when a message changes its meaning; the two sides compare it in ``hello``. What must mean
 the same for ever is ``hello`` and ``upgrade``, by which a shim becomes one of another version."""
 

@@ -32,6 +32,9 @@ _IDLE_EXIT = 60.0
 _REAPED_WITHIN = 0.5
 """Seconds after which nobody seems to reap an adopted process that has ended."""
 
+TELL_WITHIN = 0.005
+"""Seconds within which exits are told while a volley is carried out; else at once."""
+
 LOOK_AGAIN = 0.02
 """Seconds between looks at adopted processes that nobody has reaped yet."""
 
@@ -57,6 +60,9 @@ class Shim:
         self._base: dict[str, str] = {}
         self._groups: Cgroups | None = None
         self._unreaped: list[tuple[float, Run, Step]] = []
+        self._exits: dict[str, Run] = {}
+        """Runs of which a step has ended, and that was not told yet."""
+        self._exits_since = 0.0
         self._selector = selectors.DefaultSelector()
         self._connections = Connections(self._selector, listener, self._answer)
         raise_own_limit()
@@ -91,6 +97,7 @@ class Shim:
                 key.data(key.fileobj, mask)
             self._connections.go_on()
             self._look_at_unreaped()
+            self._tell_exits()
             self._connections.keep_reserve()
             self._look_at_clock()
         os.unlink(self._data / protocol.SOCKET_NAME)
@@ -161,7 +168,7 @@ class Shim:
         name, index = self._children.pop(pid)
         run = self._runs[name]
         run.steps[index].left(reason, code, number)
-        self._connections.tell({"event": "exit", **run.state()})
+        self._tell_exit(run)
 
     def _adopted_exit(self, run: Run, step: Step) -> None:
         """A process that is no child of ours has ended; its parent is about to reap it."""
@@ -183,7 +190,20 @@ class Shim:
                 step.left("ExitUnknown", None, None, detail)
             else:
                 step.left(*exit_of(status))
-            self._connections.tell({"event": "exit", **run.state()})
+            self._tell_exit(run)
+
+    def _tell_exit(self, run: Run) -> None:
+        """Have it told, soon; many that come at once disturb the operator but once."""
+        if not self._exits:
+            self._exits_since = time.monotonic()
+        self._exits[run.run] = run
+
+    def _tell_exits(self) -> None:
+        soon = self._connections.busy and time.monotonic() - self._exits_since < TELL_WITHIN
+        if self._exits and not soon:
+            states = [run.state() for run in self._exits.values()]
+            self._exits.clear()
+            self._connections.tell({"event": "exits", "runs": states})
 
     def _run(self, message: dict[str, Any]) -> Run:
         run = self._runs.get(message["run"])
