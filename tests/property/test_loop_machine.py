@@ -166,7 +166,7 @@ class LoopMachine(RuleBasedStateMachine):
         runner = Runner(self.world, self.fate)
         self.fate.lost = False
         loop = Loop(self.root, self.world, self.clock, runner=runner)
-        loop.reconciler._interrupt.set()  # Do not wait for a runner that is away.
+        loop.reconciler._executor._interrupt.set()  # Do not wait for a runner that is away.
         loop.memories.put = self.fate.between(loop.memories.put)
         loop.start()
         loop.store._listeners = [self.fate.heard(call) for call in loop.store._listeners]

@@ -5,20 +5,23 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from flow_operator import reconciler
 from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.controller import FEW, WORKERS, Controller
 from flow_operator.errors import RetryableError
 from flow_operator.gauges import Gauges
-from flow_operator.memory import FlowMemory, decode_memory
+from flow_operator.memory import decode_memory
 from flow_operator.meter import Meter
 from flow_operator.model.status import FlowStatus
+from flow_operator.plan import Decision, plan
 from flow_operator.prober import Prober
 from flow_operator.reconciler import Reconciler
-from flow_operator.runners.base import Launch
+from flow_operator.runners.base import Instance, Launch
 from flow_operator.runners.fake import FakeRunner, FakeWorld
 from flow_operator.settings import Layout
 from flow_operator.store import Desired, Memories, Store
@@ -146,18 +149,35 @@ def test_of_a_look_only_its_end_is_told(still: Loop, monkeypatch: pytest.MonkeyP
     assert [status.status for status in told] == ["running"]
 
 
+def test_a_launch_takes_two_plans(still: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One for what to do, and one to take down what was seen of it: that is no reason for more."""
+    made: list[Decision] = []
+
+    def counted(*arguments: Any) -> Decision:
+        made.append(plan(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(reconciler, "plan", counted)
+    still.create("a", "forever")
+    still.reconciler.reconcile("a")
+    assert [len(decision.actions) for decision in made] == [1, 0]
+    still.reconciler.reconcile("a")
+    assert len(made) == 3
+
+
 def test_what_was_done_is_told_where_the_next_plan_fails(
     still: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A look that ends early, because a runner went away, does not keep what it has done."""
-    keep = still.memories.keep
+    observe, troubles = still.runner.observe, [RetryableError("the runner is away")]
 
-    def fail_once_confirmed(flow_id: str, memory: FlowMemory) -> bool:
-        if any(run.confirmed for run in memory.runs.values()):
-            raise RetryableError("the runner is away")
-        return keep(flow_id, memory)
+    def fail_once_launched(flow_id: str) -> tuple[Instance, ...]:
+        found = observe(flow_id)
+        if found and troubles:
+            raise troubles.pop()
+        return found
 
-    monkeypatch.setattr(still.memories, "keep", fail_once_confirmed)
+    monkeypatch.setattr(still.runner, "observe", fail_once_launched)
     still.create("a", "forever")
     with pytest.raises(RetryableError):
         still.reconciler.reconcile("a")

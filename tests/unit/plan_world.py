@@ -17,6 +17,7 @@ from flow_operator.model.flow import template_hash
 from flow_operator.model.status import TERMINAL, FlowStatus, Source
 from flow_operator.plan import (
     Action,
+    Decision,
     EndStep,
     Forget,
     Freeze,
@@ -170,6 +171,7 @@ class World:
         for _ in range(ROUNDS):
             memory = self.memory
             decision = plan(self.want, self.seen(), memory, self.clock.now)
+            self._check_fixed(decision)
             self.notes += decision.notes
             self.wake = decision.wake
             self.memory = decision.intent
@@ -191,6 +193,13 @@ class World:
             if not decision.goes_on(memory):
                 return done
         raise AssertionError(f"no fixpoint; the last actions were {decision.actions}")
+
+    def _check_fixed(self, decision: Decision) -> None:
+        """Where nothing would come of planning again, nothing does."""
+        if decision.fixed and not decision.actions and decision.memory is not None:
+            again = plan(self.want, self.seen(), decision.memory, self.clock.now)
+            assert not again.actions
+            assert again.memory == decision.memory
 
     def advance(self, seconds: float) -> list[Action]:
         """Let time pass, then look."""

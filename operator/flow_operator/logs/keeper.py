@@ -108,11 +108,7 @@ class Keeper:
         self.lost = 0
 
     def start(self) -> None:
-        """Look after what lies there already, and go on."""
-        for path in sorted(self._layout.logs.glob("*/*/*.log")):
-            replica = path.parent
-            if replica.name.isdecimal():
-                self._schedule(self._entry((replica.parent.name, int(replica.name), path.stem)))
+        """Look after what lies there already, and after what comes."""
         self._thread.start()
 
     def limit(self, flow_id: str, limits: Limits) -> None:
@@ -189,7 +185,18 @@ class Keeper:
         if threading.current_thread() is not self._thread:
             self._wake()
 
+    def _look_at_all(self) -> None:
+        """Have every log looked at that an earlier operator has left."""
+        for flow in _entries(self._layout.logs):
+            for replica in _entries(flow):
+                if replica.name.isdecimal():
+                    for log in _entries(replica):
+                        step, suffix = os.path.splitext(log.name)
+                        if suffix == ".log":
+                            self._schedule(self._entry((flow.name, int(replica.name), step)))
+
     def _work(self) -> None:
+        self._look_at_all()
         poll = select.poll()
         for descriptor in (self._wake_read, self._watcher.descriptor):
             if descriptor >= 0:
@@ -319,6 +326,15 @@ class Keeper:
             for flow_id, count in lost.items():
                 log.warning("no space: dropped what was printed", flow_id=flow_id, bytes=count)
                 self._dropped(flow_id, count)
+
+
+def _entries(path: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
+    """What a directory holds; nothing where it is none, or has just gone."""
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError:
+        return []
 
 
 def _make(path: str) -> None:

@@ -164,6 +164,8 @@ class Decision(Struct, frozen=True):
             before this is remembered, and do nothing the second time.
         actions: in this order.
         wake: when to plan again even if nothing happens (monotonic seconds).
+        fixed: whether nothing but what was seen has changed what is remembered, so that the same
+            would be planned again.
     """
 
     intent: FlowMemory
@@ -171,6 +173,7 @@ class Decision(Struct, frozen=True):
     actions: tuple[Action, ...] = ()
     notes: tuple[Note, ...] = ()
     wake: float | None = None
+    fixed: bool = False
 
     def goes_on(self, before: FlowMemory) -> bool:
         """Whether to plan again at once: there is more to be seen than when this was planned.
@@ -183,6 +186,6 @@ class Decision(Struct, frozen=True):
             before: what was remembered when this was planned.
         """
         if not self.actions:
-            return self.memory != before
+            return not self.fixed and self.memory != before
         swept = {action.run for action in self.actions if isinstance(action, Sweep)}
         return any(action.settles and action.run not in swept for action in self.actions)

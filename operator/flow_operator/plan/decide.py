@@ -103,6 +103,7 @@ class _Planner:
         self.runs = dict(memory.runs)
         self.standing = self.runs
         self.begun: dict[int, RunMemory] = {}
+        self.noticed: dict[int, RunMemory] = {}
         self.relaunches = dict(memory.relaunches)
         self.finished = dict(memory.finished)
         self.restarts = memory.restarts
@@ -128,6 +129,16 @@ class _Planner:
             tuple(self.actions),
             tuple(self.notes),
             self.wake,
+            self._has_only_noticed(),
+        )
+
+    def _has_only_noticed(self) -> bool:
+        """Whether all that is to be remembered is what was seen: from there this plan was made."""
+        memory = self.memory
+        return (
+            self.runs == {**memory.runs, **self.noticed}
+            and (self.launches, self.last_stop) == (memory.launches, memory.last_stop)
+            and (self.relaunches, self.finished) == (memory.relaunches, memory.finished)
         )
 
     def _intent(self) -> FlowMemory:
@@ -247,7 +258,7 @@ class _Planner:
             self._unseen(run)
             return
         ordered = sum(step.restarts for step in run.steps)
-        run = _synchronised(run, instance)
+        run = self.noticed[replica] = _synchronised(run, instance)
         self.restarts += sum(step.restarts for step in run.steps) - ordered
         reason = reason_to_stop(self.want, replica, run)
         if run.stop is None and reason and not self.want.hold:

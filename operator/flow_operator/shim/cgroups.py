@@ -3,8 +3,9 @@
 What is started in a group stays in it, whatever it does to its session and its environment, so
 that a whole run can be killed, frozen and limited at once. Kernel documentation: cgroup-v2.rst.
 
-The groups of a shim are ``BASE/flow-operator-ID/RUN/STEP.ATTEMPT``; the shim itself lives beside
-them in ``shim``, because a group with limits may not hold both processes and groups.
+The groups of a shim are ``BASE/flow-operator-ID/RUN``, with ``STEP.ATTEMPT`` below them where there
+are controllers, whose limits are a step's; the shim itself lives beside them in ``shim``, because a
+group with limits may not hold both processes and groups.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from flow_operator.shim.kernel import read_all
 
@@ -35,6 +36,7 @@ class Cgroups:
     def __init__(self, root: str) -> None:
         self.root = root
         self.controllers = frozenset(_read(root, "cgroup.subtree_control").split())
+        self._away = False
 
     @classmethod
     def found(cls, data: str) -> Cgroups | None:
@@ -76,27 +78,30 @@ class Cgroups:
         path = os.path.join(self.root, run)
         return path if os.path.isdir(path) else None
 
-    @contextlib.contextmanager
-    def inside(self, group: str, leaf: str) -> Iterator[str]:
-        """Be in a new group below a run's, so that what is spawned is born there; yields its path.
+    def enter(self, group: str, leaf: str) -> str | None:
+        """Go into a run's group, so that what is spawned now is born there.
 
-        This process moves and not its child, which could have forked before it is moved. The
-        group is new, so that it is neither out of its quota nor full, and its limits come later.
+        This process moves and not its child, which could have forked before it is moved; it stays
+        until :meth:`go_home`. Where there are limits to be set, it goes into a group of the step's
+        own below the run's, and its path is returned. That is new, so that it is neither out of
+        its quota nor full, and its limits come later.
 
         Raises:
             OSError: the group cannot be made or entered, or the run is frozen, as we would be.
         """
         if _read(group, "cgroup.freeze").strip() == "1":
             raise OSError("the run is frozen; resume it first")
-        path = os.path.join(group, leaf)
-        _make(path)
+        path = os.path.join(group, leaf) if self.controllers else group
+        if self.controllers:
+            _make(path)
+        self._away = True
         _enter(path)
-        try:
-            yield path
-        finally:
-            self._go_home()
+        return path if self.controllers else None
 
-    def _go_home(self) -> None:
+    def go_home(self) -> None:
+        """Leave the group of a run, if we are in one: what is done to it is not for us."""
+        if not self._away:
+            return
         home = os.path.join(self.root, _HOME)
         try:
             _enter(home)
@@ -104,6 +109,7 @@ class Cgroups:
             # While nobody was in it, somebody may have tidied it away.
             os.makedirs(home, exist_ok=True)
             _enter(home)
+        self._away = False
 
     def close(self) -> None:
         """Leave nothing behind, where the kernel lets us."""

@@ -16,7 +16,7 @@ from flow_operator.shim.cgroups import Cgroups
 from flow_operator.shim.kernel import read_all
 from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.pipes import Pipe, Piped
-from flow_operator.shim.spawn import SpawnError, spawn
+from flow_operator.shim.spawn import NULL, SpawnError, spawn
 
 _EPOCH = time.monotonic_ns()
 """When this shim was started: what it tells is newer than all that one before it has told."""
@@ -121,40 +121,34 @@ class Run(Piped):
         step.cut = False
         step.log_from = spec.get("log_from")
         try:
-            with self._group(groups, f"{index}.{attempt}") as step.leaf:
-                try:
-                    step.pid = self._spawn(index, spec, env)
-                except SpawnError as error:
-                    if error.errno != errno.EAGAIN:
-                        raise
-                    reap()
-                    step.pid = self._spawn(index, spec, env)
+            step.leaf = None
+            if groups is not None and self.group is not None:
+                step.leaf = groups.enter(self.group, f"{index}.{attempt}")
+            try:
+                step.pid = self._spawn(index, spec, env)
+            except SpawnError as error:
+                if error.errno != errno.EAGAIN:
+                    raise
+                reap()
+                step.pid = self._spawn(index, spec, env)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
-        # Not before we have left the group: they would hold for us too.
+        if groups is not None and spec["limits"]:
+            groups.go_home()  # They would hold for us too.
         step.limits = cgroups.limit(step.leaf, spec["limits"])
         step.start = start_time(step.pid)
         return True
 
-    def _group(
-        self, groups: Cgroups | None, leaf: str
-    ) -> contextlib.AbstractContextManager[str | None]:
-        if groups is None or self.group is None:
-            return contextlib.nullcontext()
-        return groups.inside(self.group, leaf)
-
     def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> int:
         log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
             first, last = index == 0, index == len(self.steps) - 1
-            stdin = null if first else self.pipes[index - 1].read
+            stdin = NULL if first else self.pipes[index - 1].read
             stdout = log if last else self.pipes[index].write
             return spawn(spec, env, (stdin, stdout, log))
         finally:
             os.close(log)
-            os.close(null)
 
     def adopt(self, known: list[dict[str, Any]], groups: Cgroups | None) -> None:
         """Take over processes that another shim started: pipes through /proc, exits by pidfd.

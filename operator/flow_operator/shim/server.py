@@ -32,6 +32,10 @@ _IDLE_EXIT = 60.0
 _REAPED_WITHIN = 0.5
 """Seconds after which nobody seems to reap an adopted process that has ended."""
 
+_STARTING = frozenset({"start", "spawn"})
+"""Operations that may be carried out in the group of another run. To leave the one that was last
+started in takes a tenth of a start; the next may begin from there as well."""
+
 TELL_WITHIN = 0.005
 """Seconds within which exits are told while a volley is carried out; else at once."""
 
@@ -96,6 +100,8 @@ class Shim:
             for key, mask in self._selector.select(self._timeout()):
                 key.data(key.fileobj, mask)
             self._connections.go_on()
+            if not self._connections.busy:
+                self._go_home()
             self._look_at_unreaped()
             self._tell_exits()
             self._connections.keep_reserve()
@@ -132,7 +138,13 @@ class Shim:
             self._running = False
 
     def _answer(self, message: dict[str, Any], client: Client) -> Any:
+        if message["op"] not in _STARTING:
+            self._go_home()
         return self._ops[message["op"]](message, client)
+
+    def _go_home(self) -> None:
+        if self._groups is not None:
+            self._groups.go_home()
 
     # --- children ------------------------------------------------------------------------
 

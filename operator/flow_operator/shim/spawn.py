@@ -16,6 +16,9 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+NULL = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+"""What a process reads that is to read nothing."""
+
 _HOME = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 DEFAULT_SIGNALS = sorted(
     signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, 35))
@@ -56,7 +59,7 @@ def require_room(count: int) -> None:
         OSError: EMFILE, with what to do about it.
     """
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    lowest = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    lowest = os.dup(NULL)
     os.close(lowest)
     if lowest >= limit - count:
         raise OSError(
