@@ -620,6 +620,25 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         runner.thaw("r1")
         eventually(lambda: _assert(log.stat().st_size > size))
 
+    def test_what_is_done_to_a_group_is_not_done_to_the_shim(self, runner: Runner) -> None:
+        """It goes from one run's group into the next, but into no other business from there."""
+        ours = self.runners[-1]
+        launches = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(3)]
+        starts = [next(ours._launch(one)) for one in launches]
+        kill = ("group", {"run": "r1", "what": "kill"})
+        shim = ours._shim_pid
+        answers = ours._link.ask_many([*starts[:2], kill, starts[2]])()
+        assert [answer if answer is True else answer["run"] for answer in answers] == [
+            *("r0", "r1"),
+            *(True, "r2"),
+        ]
+        assert runner.begin([Call("launch", (one,)) for one in launches])() == [None] * 3
+        assert ours._shim_pid == shim
+        eventually(lambda: _assert(not self.one(runner, "f1").alive))
+        assert self.one(runner, "f0").alive
+        assert self.one(runner, "f2").alive
+        assert Path(f"/proc/{shim}/cgroup").read_text().rstrip().endswith("/shim")
+
     def test_a_group_outlives_its_shim_and_goes_with_its_run(self, runner: Runner) -> None:
         """The next shim finds it by its members, and leaves nothing behind."""
         self.run(runner, FOREVER, "cat")
