@@ -1,34 +1,53 @@
-"""Imports structlog without what it would bring along: rich, and asyncio.
+"""Imports some libraries without what they would bring along, and never use here.
 
-It uses rich if that is installed, as it is for flowctl, and asyncio in methods that nobody here
-calls: 5 MB of a process that lives for months, and 20 ms of each start. To be imported before
-anything that imports structlog; others can import both later.
+What an import leaves behind takes memory of a process that lives for months, and time of each
+start: structlog would bring rich (if that is installed, as for flowctl) and asyncio (5 MB, 20 ms),
+http.client and hashlib OpenSSL, which only those need who serve https (3 MB; Python has the digests
+itself). To be imported before anything that imports these; others can import what was left out
+later.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import ModuleType
 
 
-class _Later(ModuleType):
+class Later(ModuleType):
     """A module that is imported when something of it is asked for."""
 
     def __getattr__(self, name: str) -> object:
         return getattr(importlib.import_module(self.__name__), name)
 
 
-_OTHERS: dict[str, ModuleType | None] = {
-    "rich": None,  # It cannot be imported then.
-    "asyncio": _Later("asyncio"),
-}
+class Bare(ModuleType):
+    """In place of a module of which only names are wanted: base classes of what nobody uses."""
 
-_left_out = [name for name in _OTHERS if name not in sys.modules]
-for _name in _left_out:
-    sys.modules[_name] = _OTHERS[_name]  # type: ignore[assignment]
-try:
+    def __getattr__(self, name: str) -> type:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {})
+
+
+@contextmanager
+def without(others: Mapping[str, ModuleType | None]) -> Iterator[None]:
+    """Have imports find other modules in place of some, or none, unless they are there already."""
+    modules: dict[str, ModuleType | None] = sys.modules  # type: ignore[assignment]
+    replaced = [name for name in others if name not in modules]
+    modules.update((name, others[name]) for name in replaced)
+    try:
+        yield
+    finally:
+        for name in replaced:
+            del sys.modules[name]
+
+
+with without({"rich": None, "asyncio": Later("asyncio")}):
     import structlog  # noqa: F401
-finally:
-    for _name in _left_out:
-        del sys.modules[_name]
+with without({"ssl": None, "_hashlib": None}):
+    import hashlib  # noqa: F401
+    import hmac  # noqa: F401
+    import http.client  # noqa: F401

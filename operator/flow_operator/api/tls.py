@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import errno
-import ssl
 import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from flow_operator.errors import InvalidError
+from flow_operator.lean import Later
+
+if TYPE_CHECKING:
+    import ssl
+else:
+    ssl = Later("ssl")  # 2 MB that only those need who serve https
 
 _RECORD = 16 * 1024
 """Bytes of a TLS record at most (RFC 8446, 5.1). Who reads more leaves nothing behind in the

@@ -11,10 +11,10 @@ group with limits may not hold both processes and groups.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections.abc import Mapping
 
+from flow_operator.shim.digest import sha256
 from flow_operator.shim.kernel import read_all
 
 _CONTROLLERS = ("cpu", "memory", "pids")
@@ -45,7 +45,7 @@ class Cgroups:
         None where there is no cgroup v2 that we may write, or one from before Linux 5.14, which
         can neither be killed nor frozen as a whole.
         """
-        name = "flow-operator-" + hashlib.sha256(data.encode()).hexdigest()[:12]
+        name = "flow-operator-" + sha256(data.encode())[:12]
         try:
             base = _delegated()
             if base is None:

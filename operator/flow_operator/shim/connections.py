@@ -10,10 +10,12 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from flow_operator.shim import protocol
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _MAX_QUEUED = 10_000
 """Messages that wait for one operator; beyond it is cut off and asks again from the start."""
@@ -211,7 +213,7 @@ class Connections:
                 self._send(client, data)
 
 
-def listen(data: Path) -> socket.socket:
+def listen(data: str | os.PathLike[str]) -> socket.socket:
     """A listening socket at its place in the data directory, for its owner only."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     with protocol.SocketPath(data) as path:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shutil
 import stat
 from collections.abc import Iterable
-from typing import Any
 
 from flow_operator.shim.connections import Client, UnknownRunError
 from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import ROOM, require_room
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _DIRECTORY = "pipes"
 
@@ -119,6 +121,8 @@ class Held:
             self._remove(name)
 
     def _remove(self, run: str) -> None:
+        import shutil  # noqa: PLC0415 - 0.4 MB that shims without containers never need
+
         shutil.rmtree(os.path.join(self._root, run), ignore_errors=True)
 
     def pack(self) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import Any
 
 from flow_operator.shim.pidfd import has_ended
 from flow_operator.shim.pipes import Pipe
 from flow_operator.shim.runs import Run, Step
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 FORMAT = 2
 """Raised when the document changes its meaning; what reads it must still read older ones.

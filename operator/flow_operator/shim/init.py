@@ -24,14 +24,16 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from flow_operator.shim import server
 from flow_operator.shim.connections import Client
 from flow_operator.shim.runs import exit_of
 from flow_operator.shim.server import Shim
 from flow_operator.shim.spawn import DEFAULT_SIGNALS, inside, soft_limit
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
 
@@ -65,7 +67,7 @@ class Init(Shim):
     """
 
     def __init__(
-        self, data: Path, lock: int, listener: socket.socket, command: Sequence[str], say: Say
+        self, data: str, lock: int, listener: socket.socket, command: Sequence[str], say: Say
     ) -> None:
         self._own_limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         super().__init__(data, lock, listener)
@@ -249,7 +251,7 @@ def main() -> None:
     say = _say_json if json_lines else _say_text
     try:
         os.makedirs(data, mode=0o700, exist_ok=True)
-        claimed = server.claim(Path(data))
+        claimed = server.claim(data)
     except OSError as error:
         sys.exit(
             f"flowd-init: cannot use the data directory {data}: {error.strerror or error}; mount a "
@@ -260,7 +262,7 @@ def main() -> None:
     flowd = os.path.join(os.path.dirname(sys.executable), "flowd")
     # The last one counts: whatever was said, it is the directory that we serve.
     command = [flowd, *arguments, "--data", data]
-    shim = Init(Path(data), *claimed, command, say)
+    shim = Init(data, *claimed, command, say)
     if option("cgroups", arguments, os.environ) != "off":
         # While nobody else is in our group: one that others live in hands no controllers down.
         shim.find_groups()

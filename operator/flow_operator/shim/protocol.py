@@ -12,13 +12,16 @@ those that are left.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+
+from flow_operator.shim.digest import sha256
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 VERSION = 3
 """Raised when a message changes its meaning; the two sides compare it in ``hello``. What must mean
@@ -33,10 +36,13 @@ _MAX_PACKET = 96 * 1024
 
 def code() -> str:
     """Names the program that a shim is, by a digest of its source."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    here = os.path.dirname(__file__)
+    content: list[bytes] = []
+    for name in sorted(os.listdir(here)):
+        if name.endswith(".py"):
+            with open(os.path.join(here, name), "rb") as file:
+                content.append(file.read())
+    return sha256(b"".join(content))[:16]
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -93,7 +99,7 @@ class SocketPath:
     A context manager: the address goes through an open directory and is good while it is open.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
         self._directory = directory
         self._descriptor = -1
 

@@ -9,7 +9,6 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from flow_operator.shim import cgroups
 from flow_operator.shim.cgroups import Cgroups
@@ -17,6 +16,10 @@ from flow_operator.shim.kernel import read_all
 from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _EPOCH = time.monotonic_ns()
 """When this shim was started: what it tells is newer than all that one before it has told."""

@@ -11,8 +11,6 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-from typing import Any
 
 from flow_operator.shim import cgroups, handover, protocol
 from flow_operator.shim.cgroups import Cgroups
@@ -22,6 +20,10 @@ from flow_operator.shim.pidfd import exit_status
 from flow_operator.shim.pipes import Piped
 from flow_operator.shim.runs import Run, Step, exit_of, signal_number
 from flow_operator.shim.spawn import ROOM, SpawnError, raise_own_limit, require_room, spawn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
 """prctl(2): orphaned descendants become our children instead of init's."""
@@ -52,13 +54,13 @@ class Shim:
         listener: where operators connect.
     """
 
-    def __init__(self, data: Path, lock: int, listener: socket.socket) -> None:
+    def __init__(self, data: str, lock: int, listener: socket.socket) -> None:
         self._data = data
         self._lock = lock
         self._code = protocol.code()
         self._runs: dict[str, Run] = {}
         self._instances: dict[tuple[str, int], str] = {}
-        self._held = Held(str(data))
+        self._held = Held(data)
         self._children: dict[int, tuple[str, int]] = {}
         self._checks: dict[int, str] = {}
         self._base: dict[str, str] = {}
@@ -106,7 +108,7 @@ class Shim:
             self._tell_exits()
             self._connections.keep_reserve()
             self._look_at_clock()
-        os.unlink(self._data / protocol.SOCKET_NAME)
+        os.unlink(os.path.join(self._data, protocol.SOCKET_NAME))
         if self._groups is not None:
             self._groups.close()
         self._held.close()
@@ -225,7 +227,7 @@ class Shim:
 
     def find_groups(self) -> None:
         """Take our place among the cgroups, where there are any that we may write."""
-        self._groups = Cgroups.found(str(self._data))
+        self._groups = Cgroups.found(self._data)
 
     # --- requests ------------------------------------------------------------------------
 
@@ -367,7 +369,7 @@ class Shim:
             "held": self._held.pack(),
         }
         inherited = kept + handover.descriptors(document)
-        handover.become([*message["command"], str(self._data)], document, inherited)
+        handover.become([*message["command"], self._data], document, inherited)
 
     def resume(self, document: dict[str, Any]) -> None:
         """Go on where the program that this process was before has stopped."""
@@ -399,18 +401,17 @@ def _become_subreaper() -> None:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
 
 
-def main(directory: str, handed: str | None = None, *options: str) -> None:
+def main(data: str, handed: str | None = None, *options: str) -> None:
     """Start serving a data directory in a process of its own; return once it can be reached.
 
     Where another shim already serves it, nothing happens.
 
     Args:
-        directory: the data directory.
+        data: the data directory.
         handed: the descriptor of what a shim of another version hands over to this program, in
             the same process.
         options: ``--trial`` only looks whether that can be read.
     """
-    data = Path(directory)
     if handed is not None:
         _take_over(data, int(handed), trial="--trial" in options)
         return
@@ -422,9 +423,11 @@ def main(directory: str, handed: str | None = None, *options: str) -> None:
     Shim(data, *claimed).serve()
 
 
-def claim(data: Path) -> tuple[int, socket.socket] | None:
+def claim(data: str) -> tuple[int, socket.socket] | None:
     """The lock and the listener of a data directory; None where another shim serves it."""
-    lock = os.open(data / protocol.LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(
+        os.path.join(data, protocol.LOCK_NAME), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600
+    )
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -443,12 +446,12 @@ def settle(lock: int, ignored: Sequence[str]) -> None:
     _become_subreaper()
 
 
-def _take_over(data: Path, descriptor: int, *, trial: bool) -> None:
+def _take_over(data: str, descriptor: int, *, trial: bool) -> None:
     document = handover.read(descriptor)
     if trial:
         for packed in document["runs"]:
             handover.unpack_run(packed)
-        Held(str(data)).unpack(document["held"])
+        Held(data).unpack(document["held"])
         return
     os.close(descriptor)
     for kept in (document["lock"], document["listener"]):

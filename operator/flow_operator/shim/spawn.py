@@ -11,10 +11,12 @@ import contextlib
 import errno
 import os
 import resource
-import shutil
 import signal
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 NULL = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 """What a process reads that is to read nothing."""
@@ -191,9 +193,11 @@ def _umask(mask: int | None) -> Iterator[None]:
 def _find(program: str, env: Mapping[str, str]) -> str:
     if "/" in program:
         return program  # Whether it is there, the kernel tells.
-    found = shutil.which(program, path=env.get("PATH", os.defpath))
-    if found is None:
-        raise SpawnError(
-            f"cannot start {program!r}: no such program on PATH: install it, or give its path"
-        )
-    return found
+    # As shutil.which, which takes 0.4 MB.
+    for directory in env.get("PATH", os.defpath).split(os.pathsep):
+        found = os.path.join(directory, program)
+        if os.access(found, os.X_OK) and not os.path.isdir(found):
+            return found
+    raise SpawnError(
+        f"cannot start {program!r}: no such program on PATH: install it, or give its path"
+    )
