@@ -27,7 +27,7 @@ class Meter:
         """A flow was handed to a worker so long after it was added to the queue."""
 
     def looked(self, result: Looked, seconds: float) -> None:
-        """A worker has looked at a flow."""
+        """A worker has looked at a flow; of several at once the mean."""
 
     def launched(self) -> None:
         """A new run is about to be launched."""

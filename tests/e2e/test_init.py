@@ -282,13 +282,32 @@ def test_an_operator_that_hangs_is_not_waited_for(contain: Make) -> None:
     assert "everything is killed" in container.log.read_text()
 
 
+def test_many_flows_are_started_and_stopped_at_once(contain: Make) -> None:
+    """PID 1 goes on with what it was asked, also when nothing else happens."""
+    container = contain().start()
+    names = [f"f{number}" for number in range(40)]
+    container.create(*(make_document(name, "exec sleep 1000") for name in names))
+    for name in names:
+        container.await_status(name, "running")
+    container.signal(signal.SIGTERM)
+    assert container.wait() == 0
+
+
 def test_an_operator_that_is_away_when_the_stop_comes_is_started_to_drain(contain: Make) -> None:
     """Also where its next start was far away."""
     container = contain("--stop-grace", "20s").start()
     container.create(make_document("piped", COUNTS, STORES))
     eventually(lambda: _more(container, 20))
+    killed: set[int] = set()
+
+    def another() -> int:
+        pid = container.operator
+        assert pid not in killed
+        return pid
+
     for _ in range(3):
-        os.kill(eventually(lambda: container.operator), signal.SIGKILL)
+        killed.add(pid := eventually(another))
+        os.kill(pid, signal.SIGKILL)
     container.signal(signal.SIGTERM)
     assert container.wait() == 0
     numbers = container.written("piped")

@@ -637,6 +637,15 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         eventually(lambda: _assert(not self.one(runner, "f1").alive))
         assert self.one(runner, "f0").alive
         assert self.one(runner, "f2").alive
+
+    def test_the_shim_has_left_a_group_when_it_answers(self, runner: Runner) -> None:
+        """Whoever has the answer may have everybody killed who is in it."""
+        shim = self.runners[-1]._shim_pid
+        launches = [self.launch(f"r{n}", FOREVER, flow=f"f{n}") for n in range(9)]
+        for one in launches[:5]:
+            runner.launch(one)
+            assert Path(f"/proc/{shim}/cgroup").read_text().rstrip().endswith("/shim")
+        assert runner.begin([Call("launch", (one,)) for one in launches[5:]])() == [None] * 4
         assert Path(f"/proc/{shim}/cgroup").read_text().rstrip().endswith("/shim")
 
     def test_a_group_outlives_its_shim_and_goes_with_its_run(self, runner: Runner) -> None:

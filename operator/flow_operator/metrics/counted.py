@@ -48,7 +48,7 @@ class Counted(Meter):
         )
         self._looked = histogram(
             "flow_operator_reconcile_duration_seconds",
-            "How long a worker takes to look at a flow.",
+            "How long a worker takes to look at a flow; of several at once the mean.",
             _WORK,
             ("result",),
             _each("ok", "waiting", "retry", "error"),

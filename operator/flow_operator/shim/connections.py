@@ -56,6 +56,10 @@ class Connections:
         selector: of the shim's loop.
         listener: the socket that operators connect to.
         answer: answers one request.
+
+    Attributes:
+        following: while a request of a volley is answered, the one that comes next, if there is
+            one: nothing is told of the first before that.
     """
 
     def __init__(
@@ -68,6 +72,7 @@ class Connections:
         self._answer_one = answer
         self._clients: set[Client] = set()
         self._volleys: deque[_Volley] = deque()
+        self.following: Any = None
         self._reserve = -1
         self.listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -168,7 +173,10 @@ class Connections:
             return
         volley = self._volleys[0]
         if volley.left:
-            volley.answers.append(self._answer_to(volley.left.popleft(), volley.client))
+            request = volley.left.popleft()
+            self.following = volley.left[0] if volley.left else None
+            volley.answers.append(self._answer_to(request, volley.client))
+            self.following = None
         if not volley.left:
             self._volleys.popleft()
             self._reply(volley.client, volley.number, {"ok": volley.answers})

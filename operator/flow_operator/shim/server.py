@@ -99,11 +99,10 @@ class Shim:
         self._selector.register(self._catch_signals(), selectors.EVENT_READ, self._woken)
         self._reap()  # What ended while another program was this shim.
         while self._running:
-            for key, mask in self._selector.select(self._timeout()):
+            more = self._connections.busy
+            for key, mask in self._selector.select(0 if more else self._timeout()):
                 key.data(key.fileobj, mask)
             self._connections.go_on()
-            if not self._connections.busy:
-                self._go_home()
             self._look_at_unreaped()
             self._tell_exits()
             self._connections.keep_reserve()
@@ -118,8 +117,6 @@ class Shim:
         return bool(self._runs or self._held or self._connections)
 
     def _timeout(self) -> float | None:
-        if self._connections.busy:
-            return 0
         if self._unreaped:
             return LOOK_AGAIN
         return None if self._needed else _IDLE_EXIT
@@ -140,9 +137,15 @@ class Shim:
             self._running = False
 
     def _answer(self, message: dict[str, Any], client: Client) -> Any:
-        if message["op"] not in _STARTING:
+        starts = _starts(message)
+        if not starts:
             self._go_home()
-        return self._ops[message["op"]](message, client)
+        try:
+            return self._ops[message["op"]](message, client)
+        finally:
+            # Before the answer: whoever has it may have everybody in the group killed.
+            if starts and not _starts(self._connections.following):
+                self._go_home()
 
     def _go_home(self) -> None:
         if self._groups is not None:
@@ -390,6 +393,10 @@ class Shim:
         """End, unless something still runs."""
         self._running = any(run.alive for run in self._runs.values())
         return not self._running
+
+
+def _starts(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("op") in _STARTING
 
 
 def _instance(labels: dict[str, Any]) -> tuple[str, int]:
