@@ -64,6 +64,25 @@ def test_digests_are_the_same_without_openssl():
     assert _said(f"import flow_operator.lean; {program}") == _said(program)
 
 
+REFUSES = "import _hashlib; sha256 = _hashlib.openssl_sha256; blake2b = _hashlib.new"
+HAS_NONE = """
+import contextlib
+with contextlib.suppress(ImportError):
+    from _hashlib import openssl_sha256 as sha256, new as blake2b
+"""
+
+
+@pytest.mark.parametrize("patched", [REFUSES, HAS_NONE], ids=["refuses", "has none"])
+def test_where_only_openssl_has_digests_it_is_imported(tmp_path, patched):
+    """As some distributions have it."""
+    (tmp_path / "hashlib.py").write_text(patched)
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import flow_operator.lean; "
+        "import hashlib, hmac; print(hashlib.sha256(b'').hexdigest()[:8], hashlib.__file__)"
+    )
+    assert _said(program).split() == ["e3b0c442", str(tmp_path / "hashlib.py")]
+
+
 def test_structlog_finds_asyncio_when_it_needs_it():
     """Whoever logs from a coroutine."""
     program = """
