@@ -140,8 +140,12 @@ class Controller:
                 results.append(self._settle(flow_id, outcome))
                 left.remove(flow_id)
                 self._queue.done(flow_id, calm=self._calm(flow_id))
-        finally:
+        except Exception as error:
+            # A mistake of ours must not end the worker: other flows need it.
+            log.exception("reconcile failed", flows=len(left))
             for flow_id in left:
+                results.append("error")
+                self._retry(flow_id, f"internal error: {error}")
                 self._queue.done(flow_id)
         mean = (self._clock.monotonic() - begun) / len(keys)
         for result in results:
@@ -169,7 +173,6 @@ class Controller:
             log.error("cannot reconcile", flow_id=flow_id, error=str(outcome))
             self._retry(flow_id, str(outcome))
         else:
-            # A mistake of ours: other flows must not suffer for it.
             log.error("reconcile failed", flow_id=flow_id, exc_info=outcome)
             self._retry(flow_id, f"internal error: {outcome}")
         return "error"

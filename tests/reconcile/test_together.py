@@ -170,6 +170,23 @@ def test_only_what_cannot_be_done_now_is_asked_for_again(loop, runner) -> None:
     assert {loop.status(name).status for name in NAMES} == {"running"}
 
 
+def test_a_mistake_of_ours_ends_no_worker(loop, runner, monkeypatch) -> None:
+    """Not even one that none of the flows is to blame for: all are looked at again."""
+    begin, mistakes = runner.begin, [ZeroDivisionError("oh")]
+
+    def failing(calls):
+        if mistakes:
+            raise mistakes.pop()
+        return begin(calls)
+
+    monkeypatch.setattr(runner, "begin", failing)
+    loop.controller.start()
+    for name in NAMES:
+        loop.reach(name, "running")
+    events = [event for event in loop.board.events() if event.reason == "ReconcileError"]
+    assert {event.message for event in events} == {"internal error: oh"}
+
+
 class Slow(FakeRunner):
     """A runner for which one has to wait."""
 
