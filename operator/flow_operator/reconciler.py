@@ -95,10 +95,11 @@ class _Look:
         notes: of all plans, not yet told.
         rounds: plans that were carried out.
         goes_on: whether to plan again at once.
+        written: whether that is remembered, and stands in its file; None before.
         error: what has ended the look early.
     """
 
-    __slots__ = ("after", "error", "flow_id", "goes_on", "notes", "planned", "rounds")
+    __slots__ = ("after", "error", "flow_id", "goes_on", "notes", "planned", "rounds", "written")
 
     def __init__(self, flow_id: str) -> None:
         self.flow_id = flow_id
@@ -107,6 +108,7 @@ class _Look:
         self.notes: list[Note] = []
         self.rounds = 0
         self.goes_on = True
+        self.written: bool | None = None
         self.error: Exception | None = None
 
     @property
@@ -207,12 +209,23 @@ class Reconciler:
             (awaited if volley.settles else said).append(volley)
             if len(awaited) > AHEAD:
                 yield from self._carried_through(awaited.popleft())
-        for volley in (*awaited, *said):
+        for volley in awaited:
             yield from self._carried_through(volley)
+        done = [(volley, self._finish(volley)) for volley in said]
+        for volley, _ in done:
+            # Soon: a signal that is not remembered is sent again if we are killed now.
+            _each(volley.looks, self._remember)
+        for volley, going in done:
+            yield from self._told_of(volley, going)
 
     def _carried_through(self, volley: _Volley) -> Iterator[tuple[str, Result | Exception]]:
+        """Wait for what was begun, and tell."""
+        yield from self._told_of(volley, self._finish(volley))
+
+    def _told_of(
+        self, volley: _Volley, going: list[_Look]
+    ) -> Iterator[tuple[str, Result | Exception]]:
         """Go on until nothing more is to be done at once, and tell."""
-        going = self._finish(volley)
         for _ in range(_MAX_ROUNDS - 1):
             if not going:
                 break
@@ -273,7 +286,7 @@ class Reconciler:
         seen = self._see(flow_id)
         decision = plan(want, seen, memory, self._clock.monotonic())
         look.planned = _Planned(record, want, memory, seen, decision)
-        look.after = decision.memory
+        look.after, look.written = decision.memory, None
         look.notes += decision.notes
         self._intend(flow_id, memory, decision)
 
@@ -301,17 +314,20 @@ class Reconciler:
         nothing_left = look.after is None and not decision.actions
         look.goes_on = not nothing_left and decision.goes_on(look.planned.memory)
         if look.goes_on:
-            self._remember(look, look.planned)
+            self._remember(look)
 
-    def _remember(self, look: _Look, planned: _Planned) -> bool:
-        """Remember what was done; returns whether it is written."""
+    def _remember(self, look: _Look) -> None:
+        """Remember what was done by the last plan, unless it is already."""
+        planned = look.planned
+        if planned is None or look.written is not None:
+            return
+        look.written = True
         if look.after is not None:
-            written = self._memories.keep(look.flow_id, look.after)
+            look.written = self._memories.keep(look.flow_id, look.after)
             self._count(planned.memory, planned.seen, look.after)
-            return written
-        # What it forgets now has ended once the next plan finds nothing of it.
-        self._count(planned.memory, planned.seen, planned.memory if look.actions else None)
-        return True
+        else:
+            # What it forgets now has ended once the next plan finds nothing of it.
+            self._count(planned.memory, planned.seen, planned.memory if look.actions else None)
 
     # --- the end of a look ---------------------------------------------------------------
 
@@ -343,14 +359,13 @@ class Reconciler:
             self._tell_anew(look.flow_id)
             log.error("no fixpoint", flow_id=look.flow_id, rounds=look.rounds)
             return Result(self._clock.monotonic() + 1)
-        # Not before all others were acted on, too: what is done twice does nothing more.
-        written = self._remember(look, planned)
+        self._remember(look)
         if look.after is None and not planned.decision.actions:
             self._gone(look.flow_id, planned.record)
             return Result()
         self._tell(look.flow_id, planned.record, planned.want, planned.seen)
         wake = planned.decision.wake
-        return Result(wake if written else self._sooner(wake))
+        return Result(wake if look.written else self._sooner(wake))
 
     def _tell_anew(self, flow_id: str) -> None:
         record = self._store.record(flow_id)

@@ -127,7 +127,7 @@ def test_a_stop_is_remembered_before_it_is_begun_and_told_of_after(loop, runner)
     looking = loop.reconciler.reconcile_all(NAMES)
     next(looking)
     left = [loop.memories.get(name).runs[0].stop for name in NAMES]
-    assert all(stop is not None for stop in left)
+    assert all(stop is not None and stop.signalled for stop in left), "it would be signalled twice"
     assert loop.status(NAMES[-1]).status == "running"
     list(looking)
     assert loop.status(NAMES[-1]).status == "stopping"
