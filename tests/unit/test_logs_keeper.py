@@ -319,3 +319,32 @@ def test_where_nothing_old_is_left_the_largest_log_gives_way(
     assert set(dropped) == {"large"}
     assert large.end() == 30_000 * len(LINE)
     assert small.first() == 0
+
+
+def test_a_log_that_cannot_be_looked_after_at_a_start_is_none_of_the_others(
+    layout: Layout, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told; the thread goes on, and the log after it is kept small."""
+    for step in ("bad", "good"):
+        path = layout.log_file("demo", 0, step)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+    def failing(path: Path) -> Stream:
+        if path.stem == "bad":
+            raise PermissionError("not yours")
+        return Stream(path)
+
+    monkeypatch.setattr(keeper, "Stream", failing)
+    with structlog.testing.capture_logs() as logs:
+        one = make()
+        eventually(lambda: _keeps(one, "good"))
+    assert [entry["path"] for entry in logs] == [str(layout.log_file("demo", 0, "bad"))]
+    one.limit("demo", SMALL)
+    prints(str(layout.log_file("demo", 0, "good")), 4 * SMALL.size // len(LINE))
+    await_small(layout)
+
+
+def _keeps(one: Keeper, step: str) -> None:
+    assert ("demo", 0, step) in one._logs
+    assert one._thread.is_alive()

@@ -24,7 +24,7 @@ class World:
         self.selector = selectors.DefaultSelector()
         self.connections = Connections(self.selector, listen(root), self._answer)
 
-    def _answer(self, message: dict[str, Any], _client: Client) -> str:
+    def _answer(self, message: dict[str, Any], _client: Client, _following: Any) -> str:
         self.done.append(message["op"])
         if message["op"] == "unheard":
             raise UnknownRunError("r1")
@@ -111,6 +111,30 @@ def test_of_a_volley_whose_sender_is_gone_nothing_more_is_done(world: World) -> 
         assert "c" not in world.done
         assert not world.connections.busy
         assert protocol.receive(other) == {"id": 2, "ok": [{"ok": "D"}, {"ok": "E"}]}
+
+
+def test_a_sender_may_go_while_the_last_of_its_volley_is_done(world: World) -> None:
+    """What is told meanwhile finds it gone; the others are served as before."""
+    with world.connect() as other:
+        sock = world.connect()
+        client = max(world.connections._clients, key=lambda one: one.sock.fileno())
+        answer = world.connections._answer_one
+
+        def leaving(message: dict[str, Any], asked: Client, following: Any) -> Any:
+            world.connections._drop(client)
+            return answer(message, asked, following)
+
+        world.connections._answer_one = leaving
+        _ask(sock, 1, "many", **_many("a"))
+        while "a" not in world.done:
+            world.turn()
+        sock.close()
+        world.connections._answer_one = answer
+        world.turn()
+        assert not world.connections.busy
+        _ask(other, 2, "b")
+        world.turn()
+        assert protocol.receive(other) == {"id": 2, "ok": "B"}
 
 
 @pytest.mark.parametrize("requests", [None, 5, {"op": "a"}])

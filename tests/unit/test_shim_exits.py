@@ -85,3 +85,13 @@ def test_while_there_is_more_to_do_an_exit_waits_for_others_but_not_long(
     heard.busy = False
     shim._tell_exits()
     assert _names(heard.told[1]) == ["r3"]
+
+
+def test_of_a_run_that_is_forgotten_nothing_more_is_told(shim: Shim, heard: Heard) -> None:
+    """Else the operator would meet it once more."""
+    run = Run("r1", {"flow": "f1", "replica": 0, "steps": ["s0"]}, 1)
+    shim._register(run)
+    shim._tell_exit(run)
+    shim._forget({"run": "r1"}, None)
+    shim._tell_exits()
+    assert heard.told == []

@@ -7,6 +7,7 @@ grows is looked at, the more often the faster it grows.
 from __future__ import annotations
 
 import contextlib
+import glob
 import heapq
 import itertools
 import math
@@ -187,13 +188,14 @@ class Keeper:
 
     def _look_at_all(self) -> None:
         """Have every log looked at that an earlier operator has left."""
-        for flow in _entries(self._layout.logs):
-            for replica in _entries(flow):
-                if replica.name.isdecimal():
-                    for log in _entries(replica):
-                        step, suffix = os.path.splitext(log.name)
-                        if suffix == ".log":
-                            self._schedule(self._entry((flow.name, int(replica.name), step)))
+        for path in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/*/*.log"):
+            flow_id, replica, name = path.rsplit("/", 3)[1:]
+            if replica.isdecimal():
+                try:
+                    self._schedule(self._entry((flow_id, int(replica), name.removesuffix(".log"))))
+                except OSError as error:
+                    # It must not end the thread; who asks for this log is told the same.
+                    log.warning("cannot look after a log", path=path, error=str(error))
 
     def _work(self) -> None:
         self._look_at_all()
@@ -326,15 +328,6 @@ class Keeper:
             for flow_id, count in lost.items():
                 log.warning("no space: dropped what was printed", flow_id=flow_id, bytes=count)
                 self._dropped(flow_id, count)
-
-
-def _entries(path: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
-    """What a directory holds; nothing where it is none, or has just gone."""
-    try:
-        with os.scandir(path) as entries:
-            return list(entries)
-    except OSError:
-        return []
 
 
 def _make(path: str) -> None:

@@ -55,10 +55,7 @@ class Connections:
     Args:
         selector: of the shim's loop.
         listener: the socket that operators connect to.
-        answer: answers one request.
-
-    Attributes:
-        following: while a request of a volley is answered, the one that comes next, if there is
+        answer: answers one request, given the one of the same volley that comes next, if there is
             one: nothing is told of the first before that.
     """
 
@@ -66,13 +63,12 @@ class Connections:
         self,
         selector: selectors.BaseSelector,
         listener: socket.socket,
-        answer: Callable[[dict[str, Any], Client], Any],
+        answer: Callable[[dict[str, Any], Client, Any], Any],
     ) -> None:
         self._selector = selector
         self._answer_one = answer
         self._clients: set[Client] = set()
         self._volleys: deque[_Volley] = deque()
-        self.following: Any = None
         self._reserve = -1
         self.listener = listener
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
@@ -151,9 +147,9 @@ class Connections:
         else:
             self._reply(client, message.get("id"), self._answer_to(message, client))
 
-    def _answer_to(self, message: Any, client: Client) -> dict[str, Any]:
+    def _answer_to(self, message: Any, client: Client, following: Any = None) -> dict[str, Any]:
         try:
-            return {"ok": self._answer_one(message, client)}
+            return {"ok": self._answer_one(message, client, following)}
         except UnknownRunError as error:
             return {"error": str(error), "unknown": True}
         except Exception as error:  # noqa: BLE001 - the shim outlives every mistake of a request
@@ -174,9 +170,8 @@ class Connections:
         volley = self._volleys[0]
         if volley.left:
             request = volley.left.popleft()
-            self.following = volley.left[0] if volley.left else None
-            volley.answers.append(self._answer_to(request, volley.client))
-            self.following = None
+            following = volley.left[0] if volley.left else None
+            volley.answers.append(self._answer_to(request, volley.client, following))
         if not volley.left:
             self._volleys.popleft()
             self._reply(volley.client, volley.number, {"ok": volley.answers})
@@ -209,7 +204,9 @@ class Connections:
         if client in self._clients:
             self._clients.discard(client)
             # Who asked for it will never know; another operator asks again for what is missing.
-            self._volleys = deque(one for one in self._volleys if one.client is not client)
+            for volley in self._volleys:
+                if volley.client is client:
+                    volley.left.clear()
             self._selector.unregister(client.sock)
             client.sock.close()
 

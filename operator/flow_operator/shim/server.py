@@ -136,7 +136,7 @@ class Shim:
         elif now - self._idle_since >= _IDLE_EXIT:
             self._running = False
 
-    def _answer(self, message: dict[str, Any], client: Client) -> Any:
+    def _answer(self, message: dict[str, Any], client: Client, following: Any) -> Any:
         starts = _starts(message)
         if not starts:
             self._go_home()
@@ -144,7 +144,7 @@ class Shim:
             return self._ops[message["op"]](message, client)
         finally:
             # Before the answer: whoever has it may have everybody in the group killed.
-            if starts and not _starts(self._connections.following):
+            if starts and not _starts(following):
                 self._go_home()
 
     def _go_home(self) -> None:
@@ -320,6 +320,7 @@ class Shim:
             if run.alive:
                 raise RuntimeError(f"{run.run} is alive")
             run.close()
+            self._exits.pop(run.run, None)
             del self._runs[run.run]
             del self._instances[_instance(run.labels)]
         return True
