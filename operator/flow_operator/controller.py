@@ -116,8 +116,7 @@ class Controller:
                 self._queue.hurry(flow_id)
         else:
             self._queue.add_all(changed)
-        for flow_id in changed:
-            self._queue.add_all(self._store.dependents(flow_id))
+        self._queue.add_all([name for one in changed for name in self._store.dependents(one)])
 
     def _told(self, flow_id: str) -> None:
         for dependent in self._store.dependents(flow_id):

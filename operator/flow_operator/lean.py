@@ -50,13 +50,10 @@ with without({"rich": None, "asyncio": Later("asyncio")}):
 try:
     with without({"ssl": None, "_hashlib": None}):
         import hashlib
-        import hmac
-        import http.client
+        import hmac  # noqa: F401
+        import http.client  # noqa: F401
     hashlib.sha256, hashlib.blake2b  # noqa: B018 - whether this Python has them
 except (ImportError, AttributeError):
     # Some distributions have all digests from OpenSSL: then it is wanted after all.
     for _name in ("hashlib", "hmac"):
         sys.modules.pop(_name, None)
-    import hashlib
-    import hmac  # noqa: F401
-    import http.client  # noqa: F401

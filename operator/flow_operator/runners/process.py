@@ -404,23 +404,23 @@ class ProcessRunner:
 
     def launch(self, launch: Launch) -> None:
         """Start a run: every step, joined by pipes."""
-        self._alone(self._launch(launch))
+        self._now("launch", launch)
 
     def start_step(self, launch: Launch, index: int, attempt: int) -> None:
         """Start one step again on the pipes of its run."""
-        self._alone(self._start_step(launch, index, attempt))
+        self._now("start_step", launch, index, attempt)
 
     def end_step(self, run: str, index: int) -> None:
         """Let go of a step's pipes."""
-        self._alone(self._end_step(run, index))
+        self._now("end_step", run, index)
 
     def signal(self, run: str, indexes: Iterable[int], name: str) -> None:
         """Signal the process groups of steps, through their parent."""
-        self._alone(self._signal(run, indexes, name))
+        self._now("signal", run, indexes, name)
 
     def forget(self, run: str) -> None:
         """Drop a run here and in the shim."""
-        self._alone(self._forget(run))
+        self._now("forget", run)
 
     def begin(self, calls: Sequence[Call]) -> Finish:
         """Ask the shim for all of it in one message."""
@@ -453,16 +453,11 @@ class ProcessRunner:
 
         return finish
 
-    def _alone(self, talk: _Talk) -> None:
-        """Ask the shim what one verb asks."""
-        with contextlib.suppress(StopIteration):
-            op, arguments = next(talk)
-            try:
-                answer = self._call(op, **arguments)
-            except RunnerError as error:
-                talk.throw(error)
-            else:
-                talk.send(answer)
+    def _now(self, verb: Verb, *arguments: Any) -> None:
+        """Carry out one verb."""
+        [error] = self.begin([Call(verb, arguments)])()
+        if error is not None:
+            raise error
 
     def _ask(self, requests: list[Request]) -> Callable[[], list[Any]]:
         """Ask the shim; returns what waits for its answers, of which some may be errors."""
