@@ -41,7 +41,12 @@ from flow_operator.metrics import Counted, Exposition, FlowCollector, Parts
 from flow_operator.model.folder import no_folder
 from flow_operator.options import read_settings
 from flow_operator.prober import Prober
-from flow_operator.process import configure_logging, give_memory_back, share_the_interpreter
+from flow_operator.process import (
+    collect_seldom,
+    configure_logging,
+    give_memory_back,
+    share_the_interpreter,
+)
 from flow_operator.reconciler import Reconciler, Shutdown
 from flow_operator.runners.base import Capabilities, Runner
 from flow_operator.runners.process import ProcessRunner
@@ -369,6 +374,7 @@ class StopSignals:
 def main() -> None:
     """Entry point of ``flowd``."""
     give_memory_back()
+    collect_seldom()
     share_the_interpreter()
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging(settings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -77,3 +78,13 @@ def share_the_interpreter() -> None:
     A call goes through several threads, and waits at each for who reads a large body meanwhile.
     """
     sys.setswitchinterval(0.001)
+
+
+def collect_seldom() -> None:
+    """Have Python look for garbage in cycles after 50,000 new objects instead of 700.
+
+    It would look through all flows again and again, for next to nothing: what we make goes when
+    its last user goes. In five starts and stops of 1,000 flows all threads stood still for 0.8 s,
+    up to 0.1 s at once, and 1,000 objects were found.
+    """
+    gc.set_threshold(50_000, 10, 10)

@@ -648,6 +648,22 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         assert runner.begin([Call("launch", (one,)) for one in launches[5:]])() == [None] * 4
         assert Path(f"/proc/{shim}/cgroup").read_text().rstrip().endswith("/shim")
 
+    def test_nobody_is_started_in_a_group_that_stands_still(self, runner: Runner) -> None:
+        """Its shim would stand still with it: who is resumed first can be started."""
+        launch = self.run(runner, FOREVER)
+        os.kill(self.one(runner).steps[0].pid, signal.SIGKILL)
+        self.await_exit(runner)
+        group = self.group(runner)
+        assert group is not None
+        (group / "cgroup.freeze").write_text("1")
+        runner.start_step(launch, 0, 2)
+        exit_ = self.one(runner).steps[0].exit
+        assert exit_ is not None
+        assert "resume it first" in exit_.detail
+        (group / "cgroup.freeze").write_text("0")
+        runner.start_step(launch, 0, 3)
+        assert self.one(runner).alive
+
     def test_a_group_outlives_its_shim_and_goes_with_its_run(self, runner: Runner) -> None:
         """The next shim finds it by its members, and leaves nothing behind."""
         self.run(runner, FOREVER, "cat")

@@ -8,7 +8,8 @@ import signal
 import pytest
 
 from flow_operator.shim import cgroups
-from flow_operator.shim.runs import Run, start_time
+from flow_operator.shim.birth import start_time
+from flow_operator.shim.runs import Run
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,36 @@ def test_a_large_block_has_a_mapping_of_its_own_also_after_a_larger_one() -> Non
         [sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True, timeout=30
     )
     assert told.stdout.strip() == "1"
+
+
+FLOWD = """
+import gc, sys
+import flow_operator.flowd as flowd
+
+def instead(settings):
+    print(gc.get_threshold()[0])
+    sys.exit()
+
+flowd.Operator = instead
+flowd.main()
+"""
+SHIM = """
+import gc, sys
+from flow_operator.shim.server import Shim, claim
+
+Shim(sys.argv[2], *claim(sys.argv[2]))
+print(gc.get_threshold()[0])
+"""
+
+
+@pytest.mark.parametrize("script", [FLOWD, SHIM])
+def test_what_is_no_garbage_is_seldom_looked_through_for_some(script, tmp_path) -> None:
+    """Each look goes through flows by the thousand, and nothing goes on meanwhile."""
+    told = subprocess.run(
+        [sys.executable, "-c", script, "--data", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    assert int(told.stdout) > 10_000  # Python's own is 700, from 3.12 on 2,000

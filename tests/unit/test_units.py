@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from flow_operator.model.units import Duration
+from flow_operator.model.flow import decode_unit
+from flow_operator.model.units import Cpu, Duration, Size
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,12 @@ def test_a_duration_is_immutable():
     """Settings are shared between threads."""
     with pytest.raises(AttributeError):
         Duration.parse("1s").seconds = 2
+
+
+@pytest.mark.parametrize(("kind", "text"), [(Duration, "90s"), (Size, "3Mi"), (Cpu, "250m")])
+def test_what_many_flows_write_is_kept_once(kind, text):
+    """Five of them stand in each of ten thousand flows."""
+    first, second = (
+        msgspec.json.decode(f'"{text}"', type=kind, dec_hook=decode_unit) for _ in range(2)
+    )
+    assert first is second

@@ -37,6 +37,8 @@ class Cgroups:
         self.root = root
         self.controllers = frozenset(_read(root, "cgroup.subtree_control").split())
         self._away = False
+        self._new: str | None = None
+        """The group that was just made for what is started now: nobody has frozen it."""
 
     @classmethod
     def found(cls, data: str) -> Cgroups | None:
@@ -71,6 +73,7 @@ class Cgroups:
         _make(path)
         for controller in self.controllers:
             _try_write(path, "cgroup.subtree_control", f"+{controller}")
+        self._new = path
         return path
 
     def of(self, run: str) -> str | None:
@@ -89,7 +92,7 @@ class Cgroups:
         Raises:
             OSError: the group cannot be made or entered, or the run is frozen, as we would be.
         """
-        if _read(group, "cgroup.freeze").strip() == "1":
+        if group != self._new and _read(group, "cgroup.freeze").strip() == "1":
             raise OSError("the run is frozen; resume it first")
         path = os.path.join(group, leaf) if self.controllers else group
         if self.controllers:
@@ -100,6 +103,7 @@ class Cgroups:
 
     def go_home(self) -> None:
         """Leave the group of a run, if we are in one: what is done to it is not for us."""
+        self._new = None
         if not self._away:
             return
         home = os.path.join(self.root, _HOME)

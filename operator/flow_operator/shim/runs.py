@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from flow_operator.shim import cgroups
+from flow_operator.shim.birth import Births, start_time
 from flow_operator.shim.cgroups import Cgroups
-from flow_operator.shim.kernel import read_all
 from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _EPOCH = time.monotonic_ns()
 """When this shim was started: what it tells is newer than all that one before it has told."""
+
+_BIRTHS = Births()
 
 
 def _pipe_at(path: str) -> int | None:
@@ -128,28 +130,27 @@ class Run(Piped):
             if groups is not None and self.group is not None:
                 step.leaf = groups.enter(self.group, f"{index}.{attempt}")
             try:
-                step.pid = self._spawn(index, spec, env)
+                step.pid, step.start = self._spawn(index, spec, env)
             except SpawnError as error:
                 if error.errno != errno.EAGAIN:
                     raise
                 reap()
-                step.pid = self._spawn(index, spec, env)
+                step.pid, step.start = self._spawn(index, spec, env)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
         if groups is not None and spec["limits"]:
             groups.go_home()  # They would hold for us too.
         step.limits = cgroups.limit(step.leaf, spec["limits"])
-        step.start = start_time(step.pid)
         return True
 
-    def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> int:
+    def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> tuple[int, int]:
         log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             first, last = index == 0, index == len(self.steps) - 1
             stdin = NULL if first else self.pipes[index - 1].read
             stdout = log if last else self.pipes[index].write
-            return spawn(spec, env, (stdin, stdout, log))
+            return _BIRTHS.tell(lambda: spawn(spec, env, (stdin, stdout, log)))
         finally:
             os.close(log)
 
@@ -282,14 +283,6 @@ def _signal_leader(step: Step, number: int) -> None:
     # A zombie that changed its owner, or one that is just being reaped, cannot be signalled.
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.kill(step.pid, number)
-
-
-def start_time(pid: int) -> int:
-    """When a process started, in clock ticks since boot (field 22 of its stat); 0 if gone."""
-    try:
-        return int(read_all(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
-    except (OSError, IndexError):
-        return 0
 
 
 def exit_of(status: int) -> tuple[str, int | None, int | None]:
