@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,13 +104,30 @@ class Layout:
         """By which containers are known to be this operator's."""
         return self.root / "operator-id"
 
-    def log_file(self, flow_id: str, replica: int, step: str) -> Path:
-        """Where a step's output goes."""
-        return Path(f"{self.logs}/{flow_id}/{replica}/{step}.log")
+    # Text, as these are asked for at each start of a step: a Path takes longer to make than a file.
 
-    def work_dir(self, flow_id: str) -> Path:
+    def log_file(self, flow_id: str, replica: int, step: str) -> str:
+        """Where a step's output goes."""
+        return f"{self.root}/logs/{flow_id}/{replica}/{step}.log"
+
+    def work_dir(self, flow_id: str) -> str:
         """The directory that a flow may use as it likes."""
-        return Path(f"{self.root}/work/{flow_id}")
+        return f"{self.root}/work/{flow_id}"
+
+
+def have_directory(path: str) -> None:
+    """Have a directory, whose parents mostly are there; makedirs(3) would look at each of them.
+
+    Raises:
+        OSError: it cannot be made.
+    """
+    try:
+        os.mkdir(path)  # noqa: PTH102 - text, as above
+    except FileExistsError:
+        return  # What cannot be entered is told by whoever does.
+    except FileNotFoundError:
+        have_directory(path.rpartition("/")[0])
+        have_directory(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,7 @@ class Api:
 
     def log(self, flow_id: str, step: str, text: str, replica: int = 0) -> Path:
         """Have a step have printed something."""
-        path = self.layout.log_file(flow_id, replica, step)
+        path = Path(self.layout.log_file(flow_id, replica, step))
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)

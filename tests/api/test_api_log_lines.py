@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -76,7 +77,7 @@ def test_lines_are_told_with_whose_they_are(logged: Any, accept: str) -> None:
     ]
     assert [told["line"] for told in first] == ["s0 2", "s1 2"]
     assert first[1]["time"] == "2023-11-14T22:13:20Z"
-    path = logged.layout.log_file("demo", 0, "s0")
+    path = Path(logged.layout.log_file("demo", 0, "s0"))
     with path.open("ab") as file:
         file.write(b'a\r\0"\xff\xc3\xa9\xe2\x80\xa8\n\nhalf')
     assert [told["line"] for told in lines(answer, 2)] == ['a\r\0"\ufffdé\u2028', ""]

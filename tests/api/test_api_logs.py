@@ -46,7 +46,7 @@ def test_tail_of_a_log_longer_than_one_block(logged: Any) -> None:
 
 def test_tail_of_lines_that_end_at_a_block(logged: Any) -> None:
     """A line's end on the very border of a block is counted once."""
-    path = logged.layout.log_file("demo", 0, "s0")
+    path = Path(logged.layout.log_file("demo", 0, "s0"))
     path.write_text("".join(f"{n:<63}\n" for n in range(4096)))
     for count in (1, 1023, 1024, 1025, 2048, 4096):
         told = text(logged, f"step=s0&tail={count}").splitlines()
@@ -101,7 +101,7 @@ def test_empty_lines_are_lines(logged: Any) -> None:
 
 def test_what_is_no_text(logged: Any) -> None:
     """Whatever a step prints is passed on byte by byte."""
-    logged.layout.log_file("demo", 0, "s1").write_bytes(b"\xff\x00\r\n")
+    Path(logged.layout.log_file("demo", 0, "s1")).write_bytes(b"\xff\x00\r\n")
     assert logged.client.get("/flows/demo/logs?step=s1").read() == b"\xff\x00\r\n"
 
 
@@ -278,7 +278,7 @@ def test_an_emptied_log_is_read_from_its_beginning(logged: Any) -> None:
     """Who empties a followed file loses nobody: what comes afterwards is told whole."""
     answer = logged.client.get("/flows/demo/logs?follow=1&step=s0&tail=1")
     assert next(answer.body) == b"line 4\n"
-    path = logged.layout.log_file("demo", 0, "s0")
+    path = Path(logged.layout.log_file("demo", 0, "s0"))
     path.write_text("n\n")
     got = eventually(lambda: next(answer.body))
     assert got == b"n\n"

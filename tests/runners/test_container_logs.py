@@ -93,7 +93,7 @@ def test_each_line_is_copied_once_however_often_the_operator_is_killed(
     container = real.run("sh", "-c", COUNTS, log_config=CONFIG)
     command = [sys.executable, str(PROGRAMS / "copier.py")]
     command += [f"unix://{real.socket}", str(root), container]
-    path = Layout(root).log_file(*KEY[1:4])
+    path = Path(Layout(root).log_file(*KEY[1:4]))
     path.parent.mkdir(parents=True)
     path.touch()
     kills = 0

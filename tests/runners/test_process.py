@@ -91,7 +91,7 @@ class TestProcessRunner(RunnerContract):
         return shim
 
     def work(self) -> Path:
-        return self.layout.work_dir("demo")
+        return Path(self.layout.work_dir("demo"))
 
     def read(self, name: str) -> str:
         def there() -> str:
@@ -172,7 +172,7 @@ class TestProcessRunner(RunnerContract):
             runner, "ulimit -n; ls /proc/$$/fd; exec grep -E '^Sig(Blk|Ign)' /proc/self/status"
         )
         self.await_exit(runner)
-        limit, *rest = self.layout.log_file("demo", 0, "s0").read_text().split()
+        limit, *rest = Path(self.layout.log_file("demo", 0, "s0")).read_text().split()
         assert limit == subprocess.check_output(["sh", "-c", "ulimit -n"], text=True).strip()
         assert rest[:3] == ["0", "1", "2"]
         assert rest[3] == "SigBlk:"
@@ -244,8 +244,8 @@ class TestProcessRunner(RunnerContract):
         self.await_exit(runner)
         runner.end_step("r1", 0)
         self.await_exit(runner, 1)
-        assert self.layout.log_file("demo", 0, "s0").read_text() == "err\n"
-        assert self.layout.log_file("demo", 0, "s1").read_text() == "out\ndone\noops\n"
+        assert Path(self.layout.log_file("demo", 0, "s0")).read_text() == "err\n"
+        assert Path(self.layout.log_file("demo", 0, "s1")).read_text() == "out\ndone\noops\n"
 
     # --- gone means gone -----------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class TestProcessRunner(RunnerContract):
         """Every process stands still; somebody's SIGCONT is undone by the next freeze."""
         self.run(runner, COUNTING + " & " + COUNTING + " & wait")
         eventually(lambda: _assert(len(processes_of(self.layout.root)) == 3))
-        log = self.layout.log_file("demo", 0, "s0")
+        log = Path(self.layout.log_file("demo", 0, "s0"))
         eventually(lambda: _assert(log.stat().st_size > 0))
         runner.freeze("r1")
         self.await_frozen(runner, frozen=True)
@@ -501,7 +501,7 @@ class TestProcessRunner(RunnerContract):
 
     def test_a_log_that_was_emptied_is_read_from_its_beginning(self, runner: Runner) -> None:
         """What stands in it now was printed since."""
-        log = self.layout.log_file("demo", 0, "s0")
+        log = Path(self.layout.log_file("demo", 0, "s0"))
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"old\n" * 100)
         self.run(runner, FOREVER)
@@ -514,7 +514,7 @@ class TestProcessRunner(RunnerContract):
 
     def test_where_an_attempt_began_outlives_the_shim(self, runner: Runner) -> None:
         """The operator tells the next shim; where nobody knows it, the whole log counts."""
-        log = self.layout.log_file("demo", 0, "s0")
+        log = Path(self.layout.log_file("demo", 0, "s0"))
         log.parent.mkdir(parents=True, exist_ok=True)
         log.write_bytes(b"old\n")
         self.run(runner, FOREVER)
@@ -609,7 +609,7 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
     def test_somebodys_continue_does_not_thaw(self, runner: Runner) -> None:
         """A frozen group stands still whoever sends SIGCONT."""
         self.run(runner, COUNTING)
-        log = self.layout.log_file("demo", 0, "s0")
+        log = Path(self.layout.log_file("demo", 0, "s0"))
         eventually(lambda: _assert(log.stat().st_size > 0))
         runner.freeze("r1")
         self.await_frozen(runner, frozen=True)

@@ -51,7 +51,7 @@ class Bench:
             assert self.one().steps[0].exit is not None
 
         eventually(ended)
-        return self.layout.log_file("demo", 0, "s0").read_text().splitlines()
+        return Path(self.layout.log_file("demo", 0, "s0")).read_text().splitlines()
 
     def close(self) -> None:
         for instance in self.runner.observe("demo"):
@@ -93,7 +93,7 @@ def test_limits_and_the_mask_hold_from_the_first_moment(bench: Callable[..., Ben
     halves = ["0", "0", "1024", "1024", "128", "128", "1048576", "1048576"]
     assert told in (kib, halves), "fsize is told in blocks of 512 bytes by some shells"
     assert mask == "0027"
-    assert stat.S_IMODE((made.layout.work_dir("demo") / "f").stat().st_mode) == 0o640
+    assert stat.S_IMODE((Path(made.layout.work_dir("demo")) / "f").stat().st_mode) == 0o640
 
 
 def test_a_mask_alone_is_the_steps_and_not_the_shims(bench: Callable[..., Bench]) -> None:
@@ -101,7 +101,7 @@ def test_a_mask_alone_is_the_steps_and_not_the_shims(bench: Callable[..., Bench]
     made = bench()
     made.run("umask", umask="077")
     assert made.printed() == ["0077"]
-    log = made.layout.log_file("demo", 0, "s0")
+    log = Path(made.layout.log_file("demo", 0, "s0"))
     assert stat.S_IMODE(log.stat().st_mode) & 0o070, "the log has the step's mask"
 
 
@@ -134,7 +134,7 @@ def test_a_step_runs_as_another_user(bench: Callable[..., Bench]) -> None:
     assert (name, groups) == ("nobody", "nogroup")
     assert login == f"{NOBODY.pw_dir} nobody nobody"
     assert hidden == "hidden"
-    assert (made.layout.work_dir("demo") / "mine").stat().st_uid == NOBODY.pw_uid
+    assert (Path(made.layout.work_dir("demo")) / "mine").stat().st_uid == NOBODY.pw_uid
 
 
 @as_root

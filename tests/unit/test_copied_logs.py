@@ -142,7 +142,7 @@ class World:
         self.engine = FakeEngine()
         self.clock = FakeClock()
         self.told: list[LogKey] = []
-        self.path = self.layout.log_file(*KEY[1:4])
+        self.path = Path(self.layout.log_file(*KEY[1:4]))
         self.cursor = self.path.with_suffix(".cursor")
         self.start()
 

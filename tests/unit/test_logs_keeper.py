@@ -113,7 +113,7 @@ def test_nobody_wakes_up_while_nothing_is_printed(make: Make, layout: Layout) ->
     assert streams[7].times.last[1] == 5_000 * len(LINE)
 
 
-def test_a_log_in_which_nothing_ever_stood_is_looked_at_once(
+def test_nobody_looks_at_a_log_to_which_nobody_writes(
     make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Most flows print nothing when they start; a thousand of them start at once, and again."""
@@ -126,13 +126,37 @@ def test_a_log_in_which_nothing_ever_stood_is_looked_at_once(
 
     monkeypatch.setattr(Stream, "rotate", counted)
     one = make()
-    paths = {one.opened("demo", replica, "s0").path for replica in range(20)}
+    for _ in range(2):
+        paths = [one.opened("demo", replica, "s0").path for replica in range(20)]
+        await_sleep(one)
+        assert not looks
+    prints(paths[7], 5_000)
     await_sleep(one)
-    assert looks == dict.fromkeys(paths, 1)
-    for replica in range(20):
-        one.opened("demo", replica, "s0")
-    await_sleep(one)
-    assert looks == dict.fromkeys(paths, 2)
+    assert list(looks) == [paths[7]]
+
+
+def test_a_log_that_somebody_has_removed_is_looked_after_again(make: Make, layout: Layout) -> None:
+    """Also while what a step has left behind still writes to the one that is gone."""
+    one = make()
+    one.limit("demo", SMALL)
+    path = one.opened("demo", 0, "s0").path
+    with open(path, "ab") as survivor:
+        os.unlink(path)
+        assert one.opened("demo", 0, "s0").path == path
+        prints(path, 5_000)
+        await_small(layout)
+        survivor.write(LINE)
+
+
+def test_what_was_printed_before_a_step_starts_again_is_seen(make: Make, layout: Layout) -> None:
+    """An earlier operator may have seen none of it."""
+    path = layout.log_file("demo", 0, "s0")
+    os.makedirs(os.path.dirname(path))
+    one = make()
+    one.limit("demo", SMALL)
+    prints(path, 5_000)
+    one.opened("demo", 0, "s0")
+    await_small(layout)
 
 
 def test_flows_that_have_lost_nothing_are_no_work_for_each_look(
@@ -153,7 +177,7 @@ def test_what_is_printed_between_the_last_look_and_the_watch_is_seen(
     """There is no moment in which a log is neither looked at nor watched."""
     one = make()
     one.limit("demo", SMALL)
-    path = layout.log_file("demo", 0, "s0")
+    path = Path(layout.log_file("demo", 0, "s0"))
     real, printed = one._watcher.watch, threading.Event()
 
     def late(watched: Path) -> bool:
@@ -170,7 +194,7 @@ def test_what_is_printed_between_the_last_look_and_the_watch_is_seen(
 
 def test_logs_of_an_earlier_operator_are_looked_after(make: Make, layout: Layout) -> None:
     """Nobody has to start their steps again for it."""
-    path = layout.log_file("demo", 0, "s0")
+    path = Path(layout.log_file("demo", 0, "s0"))
     path.parent.mkdir(parents=True)
     prints(path, 200_000)  # 20 MB: more than one file of the default size
     make()
@@ -326,12 +350,12 @@ def test_a_log_that_cannot_be_looked_after_at_a_start_is_none_of_the_others(
 ) -> None:
     """It is told; the thread goes on, and the log after it is kept small."""
     for step in ("bad", "good"):
-        path = layout.log_file("demo", 0, step)
+        path = Path(layout.log_file("demo", 0, step))
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        path.write_bytes(LINE)
 
-    def failing(path: Path) -> Stream:
-        if path.stem == "bad":
+    def failing(path: str) -> Stream:
+        if path.endswith("/bad.log"):
             raise PermissionError("not yours")
         return Stream(path)
 
@@ -339,9 +363,9 @@ def test_a_log_that_cannot_be_looked_after_at_a_start_is_none_of_the_others(
     with structlog.testing.capture_logs() as logs:
         one = make()
         eventually(lambda: _keeps(one, "good"))
-    assert [entry["path"] for entry in logs] == [str(layout.log_file("demo", 0, "bad"))]
+    assert [entry["path"] for entry in logs] == [layout.log_file("demo", 0, "bad")]
     one.limit("demo", SMALL)
-    prints(str(layout.log_file("demo", 0, "good")), 4 * SMALL.size // len(LINE))
+    prints(layout.log_file("demo", 0, "good"), 4 * SMALL.size // len(LINE))
     await_small(layout)
 
 

@@ -83,7 +83,7 @@ def test_the_layout_keeps_everything_under_one_root():
     """One directory to back up, mount or remove."""
     layout = Layout(Path("/d"))
     paths = [layout.flows, layout.runs, layout.lock, layout.folder_state]
-    paths += [layout.log_file("f", 0, "s"), layout.work_dir("f")]
+    paths += [Path(layout.log_file("f", 0, "s")), Path(layout.work_dir("f"))]
     assert all(path.is_relative_to("/d") for path in paths)
     assert len(set(paths)) == len(paths)
 

@@ -25,7 +25,7 @@ from flow_operator.clock import Clock
 from flow_operator.logs.stream import Stream
 from flow_operator.logs.watch import Watcher
 from flow_operator.model.flow import Logs
-from flow_operator.settings import Layout
+from flow_operator.settings import Layout, have_directory
 
 _SLOWEST = 1.0
 """Seconds between two looks at a log that grows: times are told to the second."""
@@ -93,7 +93,6 @@ class Keeper:
         self._dropped = dropped
         self._lock = threading.Lock()
         self._logs: dict[Key, _Log] = {}
-        self._paths: dict[str, _Log] = {}
         self._limits: dict[str, Limits] = {}
         self._due: list[tuple[float, int, _Log]] = []
         self._order = itertools.count()
@@ -139,16 +138,17 @@ class Keeper:
         entry = self._entry((flow_id, replica, step))
         _make(entry.stream.path)
         if not entry.scheduled:
-            entry.looked = 0.0  # It is still: one look, and not one after the other ever later.
-        self._schedule(entry)
+            entry.looked = 0.0
+            # Whoever writes to it is noticed from now on, and mostly nobody has: then nobody looks.
+            if not self._watcher.watch(entry.stream.path) or entry.stream.grown():
+                self._schedule(entry)
         return entry.stream
 
     def _entry(self, key: Key) -> _Log:
         with self._lock:
             entry = self._logs.get(key)
             if entry is None:
-                stream = Stream(self._layout.log_file(*key))
-                entry = self._logs[key] = self._paths[stream.path] = _Log(key, stream)
+                entry = self._logs[key] = _Log(key, Stream(self._layout.log_file(*key)))
             return entry
 
     def purge(self, flow_id: str) -> None:
@@ -157,7 +157,6 @@ class Keeper:
             mine = [entry for entry in self._logs.values() if entry.key[0] == flow_id]
             for entry in mine:
                 del self._logs[entry.key]
-                self._paths.pop(entry.stream.path, None)
             self._limits.pop(flow_id, None)
         shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
 
@@ -179,23 +178,50 @@ class Keeper:
 
     def _schedule(self, entry: _Log, delay: float = 0.0) -> None:
         with self._lock:
-            if not entry.scheduled:
-                entry.scheduled = True
-                moment = self._clock.monotonic() + delay
-                heapq.heappush(self._due, (moment, next(self._order), entry))
-        if threading.current_thread() is not self._thread:
+            if entry.scheduled:
+                return
+            entry.scheduled = True
+            moment = self._clock.monotonic() + delay
+            heapq.heappush(self._due, (moment, next(self._order), entry))
+            sooner = self._due[0][2] is entry
+        if sooner and threading.current_thread() is not self._thread:
             self._wake()
 
     def _look_at_all(self) -> None:
-        """Have every log looked at that an earlier operator has left."""
-        for path in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/*/*.log"):
-            flow_id, replica, name = path.rsplit("/", 3)[1:]
-            if replica.isdecimal():
-                try:
-                    self._schedule(self._entry((flow_id, int(replica), name.removesuffix(".log"))))
-                except OSError as error:
-                    # It must not end the thread; who asks for this log is told the same.
-                    log.warning("cannot look after a log", path=path, error=str(error))
+        """Look after what an earlier operator has left, of which mostly nothing is to be done."""
+        for directory in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/[0-9]*/"):
+            try:
+                self._look_around(directory.rstrip("/"))
+            except OSError as error:
+                log.warning("cannot look after logs", path=directory, error=str(error))
+
+    def _look_around(self, directory: str) -> None:
+        """Look after the logs of one instance.
+
+        Those to which nothing has come are watched, and nothing more is found out about them
+        before it has: there may be ten thousand, while flows are started or taken back.
+        """
+        steps: dict[str, dict[str, os.stat_result]] = {}
+        with os.scandir(directory) as files:
+            for file in files:
+                step, _, suffix = file.name.partition(".")
+                steps.setdefault(step, {})[suffix] = file.stat()
+        limits = self._limits.get(directory.rsplit("/", 2)[1], DEFAULT)
+        for step, found in steps.items():
+            path = f"{directory}/{step}.log"
+            if "log" in found and not (_still(found, limits) and self._watcher.watch(path)):
+                self._schedule_path(path)
+
+    def _schedule_path(self, path: str) -> None:
+        flow_id, replica, name = path.rsplit("/", 3)[1:]
+        key = flow_id, int(replica), name.removesuffix(".log")
+        try:
+            # Whoever has removed a log has it not come back.
+            if key in self._logs or os.path.exists(path):
+                self._schedule(self._entry(key))
+        except OSError as error:
+            # It must not end the thread; who asks for this log is told the same.
+            log.warning("cannot look after a log", path=path, error=str(error))
 
     def _work(self) -> None:
         self._look_at_all()
@@ -209,9 +235,7 @@ class Keeper:
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
             for path in self._watcher.written():
-                entry = self._paths.get(path)
-                if entry is not None:
-                    self._schedule(entry)
+                self._schedule_path(path)
             for entry in self._due_now():
                 try:
                     self._look(entry)
@@ -330,11 +354,25 @@ class Keeper:
                 self._dropped(flow_id, count)
 
 
+def _still(found: Mapping[str, os.stat_result], limits: Limits) -> bool:
+    """Whether nothing is to be done about a log, by its files: by what follows the step's name.
+
+    When it was printed is known of all of it, no older part is there that may have to go, and
+    nothing was begun.
+    """
+    live, times = found["log"], found.get("times")
+    return (
+        found.keys() <= {"log", "times"}
+        and live.st_size < limits.size
+        and (live.st_size == 0 or (times is not None and times.st_mtime_ns >= live.st_mtime_ns))
+    )
+
+
 def _make(path: str) -> None:
     """Have a file, and its directory."""
     try:
         descriptor = os.open(path, _WRITTEN, 0o640)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        have_directory(os.path.dirname(path))
         descriptor = os.open(path, _WRITTEN, 0o640)
     os.close(descriptor)

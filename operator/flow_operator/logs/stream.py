@@ -186,13 +186,18 @@ class Stream:
 
     # --- keeping it small ----------------------------------------------------------------
 
+    def grown(self) -> int:
+        """Bytes that have come since the last look."""
+        with self._lock:
+            return max(self.end() - self._noted, 0)
+
     def look(self, second: int) -> int:
         """Note that what is new was printed by now, in ``second``; returns its bytes.
 
         Where that cannot be written down, the next look does it: times are less than space.
         """
         with self._lock:
-            grown = max(self.end() - self._noted, 0)
+            grown = self.grown()
             if grown:
                 self._noted += grown
                 with contextlib.suppress(OSError):

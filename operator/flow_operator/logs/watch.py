@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
 
 _IN_MODIFY = 0x2
 _IN_Q_OVERFLOW = 0x4000
@@ -25,17 +26,22 @@ class Watcher:
     def __init__(self) -> None:
         self.descriptor = int(_libc.inotify_init1(_IN_CLOEXEC | _IN_NONBLOCK))
         self._watched: dict[int, str] = {}
+        self._lock = threading.Lock()
+        """So that no event is looked at before it is known whose it is."""
 
     def watch(self, path: str) -> bool:
-        """Be told of the next write; False where that is not possible, and one has to look."""
+        """Be told of the next write; False where that is not possible, and one has to look.
+
+        For any thread; for a file that is watched already, too.
+        """
         if self.descriptor < 0:
             return False
-        number = _libc.inotify_add_watch(
-            self.descriptor, os.fsencode(path), ctypes.c_uint32(_IN_MODIFY | _IN_ONESHOT)
-        )
-        if number < 0:
-            return False
-        self._watched[number] = path
+        name, mask = os.fsencode(path), ctypes.c_uint32(_IN_MODIFY | _IN_ONESHOT)
+        with self._lock:
+            number = _libc.inotify_add_watch(self.descriptor, name, mask)
+            if number < 0:
+                return False
+            self._watched[number] = path
         return True
 
     def written(self) -> set[str]:
@@ -43,7 +49,9 @@ class Watcher:
         found: set[str] = set()
         while self.descriptor >= 0:
             try:
-                found |= self._told(os.read(self.descriptor, 64 * 1024))
+                events = os.read(self.descriptor, 64 * 1024)
+                with self._lock:
+                    found |= self._told(events)
             except BlockingIOError:
                 break
         return found

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 
 from flow_operator.backoff import retry_transient
 from flow_operator.clock import Clock
@@ -192,7 +193,7 @@ class ContainerRunner:
         Raises:
             RetryableError: it cannot be made.
         """
-        work = self._layout.work_dir(launch.flow.flow_id)
+        work = Path(self._layout.work_dir(launch.flow.flow_id))
         try:
             work.mkdir(parents=True, exist_ok=True)
             # Whoever the image runs as; nobody else on this machine gets through to it.

@@ -50,7 +50,7 @@ from flow_operator.runners.procfs import (
 from flow_operator.runners.remains import Remains
 from flow_operator.runners.shim_link import Request, ShimLink, begin_shim, shim_command
 from flow_operator.runners.users import Users
-from flow_operator.settings import Layout
+from flow_operator.settings import Layout, have_directory
 from flow_operator.shim import protocol
 from flow_operator.shim.pidfd import has_ended
 
@@ -599,7 +599,8 @@ class ProcessRunner:
         return LogPart(*stream.read(began if position is None else position))
 
     def _log_of(self, run: _Run, index: int) -> Path:
-        return self._layout.log_file(run.flow_id, run.replica, run.state["labels"]["steps"][index])
+        name = run.state["labels"]["steps"][index]
+        return Path(self._layout.log_file(run.flow_id, run.replica, name))
 
     def address(self, run: str, index: int) -> str:
         """On this machine."""
@@ -635,14 +636,15 @@ class ProcessRunner:
         user = self._users.of(step)
         work = self._layout.work_dir(flow_id)
         try:
-            os.makedirs(work, exist_ok=True)  # noqa: PTH103 - a third of the time of Path's
+            have_directory(work)
             log = self._logs.opened(flow_id, launch.replica, step.name)
             position = log.end()
         except OSError as error:
             raise RetryableError(f"cannot make the files of a step: {error}") from error
         if user is not None:
-            user.give(self._layout.root, work)
-        cwd = os.path.join(launch.base or str(Path.cwd()), step.working_dir or "")  # noqa: PTH118
+            user.give(self._layout.root, Path(work))
+        # Not by pathlib, which takes a tenth of a start.
+        cwd = os.path.join(launch.base or os.getcwd(), step.working_dir or "")  # noqa: PTH109, PTH118
         return {
             "argv": list(step.argv),
             "cwd": cwd,
@@ -655,7 +657,7 @@ class ProcessRunner:
                 "FLOW_STEP": step.name,
                 "FLOW_ATTEMPT": str(attempt),
                 "FLOW_REPLICA": str(launch.replica),
-                "FLOW_DATA": str(work),
+                "FLOW_DATA": work,
             },
             "log": log.path,
             "log_from": position,
