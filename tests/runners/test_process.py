@@ -149,15 +149,6 @@ class TestProcessRunner(RunnerContract):
             runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
         assert runner.observe("demo") == ()
 
-    def test_what_is_kept_of_runs_shares_the_names_of_its_fields(self) -> None:
-        """They would take more memory than what they name."""
-        with self.connect() as runner:
-            assert isinstance(runner, ProcessRunner)
-            for number in range(2):
-                runner.launch(self.launch(f"r{number}", FOREVER, flow=f"f{number}"))
-            one, other = (run.state["steps"][0] for run in runner._runs.values())
-            assert list(map(id, one)) == list(map(id, other))
-
     def test_the_shim_may_tell_of_names_that_are_not_utf_8(self) -> None:
         """As Python has them: each byte that fits nowhere is a lone surrogate."""
         with self.connect() as runner:
@@ -524,7 +515,7 @@ class TestProcessRunner(RunnerContract):
         os.kill(shim, signal.SIGKILL)
         eventually(lambda: _assert(self.runners[-1]._shim_pid != shim))
         assert self.one(runner).steps[0] == view
-        self.runners[-1]._runs["r1"].state["steps"][0]["log_from"] = None
+        self.runners[-1]._runs["r1"].steps = (msgspec.structs.replace(view, log_from=None),)
         assert runner.read_log("r1", 0, None).data == b"old\n"
 
     def test_a_start_that_was_asked_for_twice_keeps_its_first_position(
@@ -571,7 +562,7 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
             runner.forget("r1")
 
     def group(self, runner: Runner) -> Path | None:
-        path = runner._runs["r1"].state["group"]
+        path = runner._runs["r1"].group
         return Path(path) if path else None
 
     def members(self, runner: Runner) -> frozenset[int]:
@@ -672,7 +663,7 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         os.kill(self.runners[-1]._shim_pid, signal.SIGKILL)
 
         def taken_over() -> None:
-            assert runner._runs["r1"].state["seq"][1] <= 2
+            assert runner._runs["r1"].seq[1] <= 2
             assert self.group(runner) == group
             assert self.members(runner) == set(processes_of(self.layout.root))
 

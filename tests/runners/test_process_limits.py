@@ -176,7 +176,7 @@ def test_the_operators_own_user_needs_no_leave(bench: Callable[..., Bench]) -> N
 
 def controllers(bench: Bench) -> frozenset[str]:
     """The controllers of a run's group; empty where it has none."""
-    group = bench.runner._runs["r1"].state["group"]
+    group = bench.runner._runs["r1"].group
     if group is None:
         return frozenset()
     return frozenset((Path(group) / "cgroup.controllers").read_text().split())
@@ -205,7 +205,7 @@ def test_the_next_shim_knows_which_limits_hold(bench: Callable[..., Bench]) -> N
     if not made.runner.capabilities.groups:
         pytest.skip("needs a cgroup of version 2 that we may write")
     made.run("exec sleep 1000", resources={"limits": {"cpu": "500m", "memory": "64Mi", "pids": 10}})
-    group = Path(made.runner._runs["r1"].state["group"])
+    group = Path(made.runner._runs["r1"].group)
     leaf = group / "0.1" if made.runner.capabilities.limits else group
     before, shim = _holding(made), made.runner._shim_pid
     os.kill(shim, signal.SIGKILL)
@@ -224,7 +224,7 @@ def test_the_runner_tells_what_it_can_enforce(bench: Callable[..., Bench]) -> No
     made = bench()
     made.run("exec sleep 1000", resources={"limits": {"cpu": "1", "memory": "64Mi", "pids": 10}})
     can = made.runner.capabilities
-    assert can.groups == (made.runner._runs["r1"].state["group"] is not None)
+    assert can.groups == (made.runner._runs["r1"].group is not None)
     assert _holding(made) == set(can.limits)
     without = ProcessRunner(made.layout, made.logs, cgroups=False)
     without.start(lambda _flow_id: None)
@@ -268,7 +268,7 @@ def test_more_cpu_than_allowed_is_not_given(bench: Callable[..., Bench]) -> None
     made = bench()
     made.run("while :; do :; done", resources={"limits": {"cpu": "100m"}})
     _needs(made, "cpu")
-    group = Path(made.runner._runs["r1"].state["group"]) / "0.1"
+    group = Path(made.runner._runs["r1"].group) / "0.1"
 
     def throttled() -> None:
         words = (group / "cpu.stat").read_text().split()

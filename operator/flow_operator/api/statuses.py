@@ -22,16 +22,19 @@ class Told:
 
     Attributes:
         status: as it stands on the board, without figures.
-        body: with figures, as JSON.
-        keyed: the same as a member of an object, its flow_id before it.
+        keyed: with figures, as a member of a JSON object, its flow_id before it.
     """
 
-    __slots__ = ("body", "keyed", "status")
+    __slots__ = ("keyed", "status")
 
     def __init__(self, status: FlowStatus, body: bytes) -> None:
         self.status = status
-        self.body = body
         self.keyed = b'"%b":%b' % (status.flow_id.encode(), body)
+
+    @property
+    def body(self) -> bytes:
+        """With figures, as JSON."""
+        return self.keyed[len(self.status.flow_id.encode()) + 3 :]
 
 
 class Snapshot:
@@ -99,9 +102,9 @@ class Statuses:
         bodies = {told.flow_id: encode(told) for told in self._services.figures.added(changed)}
         now = dict(known)
         for status in changed:
-            before, body = known.get(status.flow_id), bodies[status.flow_id]
-            if before is None or not _same(before.status, status) or before.body != body:
-                now[status.flow_id] = Told(status, body)
+            before, entry = known.get(status.flow_id), Told(status, bodies[status.flow_id])
+            if before is None or not _same(before.status, status) or before.keyed != entry.keyed:
+                now[status.flow_id] = entry
         told = tuple(now[flow_id] for flow_id in sorted(statuses))
         if told != self._snapshot.told:
             self._snapshots += 1

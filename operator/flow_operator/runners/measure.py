@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from flow_operator.runners.base import PipeView, Usage
 from flow_operator.runners.procfs import descendants, open_files, written_bytes
@@ -12,14 +11,14 @@ from flow_operator.runners.procfs import descendants, open_files, written_bytes
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
-def usage(step: dict[str, Any], in_flight: int) -> Usage:
+def usage(pid: int, in_flight: int) -> Usage:
     """What a step's process and its descendants use.
 
     Args:
-        step: its state as the shim tells it.
+        pid: of the process; 0 if it has none.
         in_flight: unread bytes in the pipe before it.
     """
-    procs = descendants(step["pid"]) if step["pid"] else []
+    procs = descendants(pid) if pid else []
     return Usage(
         sum(proc.cpu_seconds for proc in procs),
         sum(proc.memory_bytes for proc in procs),

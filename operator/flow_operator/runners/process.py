@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import threading
 import uuid
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping, Sequence
@@ -67,17 +68,44 @@ _Talk = Generator[Request, Any, None]
 class _Run:
     """What the runner knows of one run; guarded by the runner's lock."""
 
-    __slots__ = ("flow_id", "frozen", "gone", "leaders", "replica", "state", "survivors", "view")
+    __slots__ = (
+        *("flow_id", "replica", "names"),
+        *("seq", "group", "unheld", "steps"),
+        *("frozen", "gone", "leaders", "survivors", "view"),
+    )
 
-    def __init__(self, flow_id: str, replica: int) -> None:
-        self.view: Instance | None = None  # as it was last observed; None once that has changed
-        self.flow_id = flow_id
-        self.replica = replica
-        self.state: dict[str, Any] = {"steps": []}
+    def __init__(self, state: Mapping[str, Any]) -> None:
+        labels = state["labels"]
+        self.flow_id: str = labels["flow"]
+        self.replica: int = labels["replica"]
+        self.names = tuple(map(sys.intern, labels["steps"]))
+        self.seq: tuple[int, ...] = (0, 0)
+        self.steps: tuple[StepView, ...] = ()
         self.leaders: dict[int, int] = {}
         self.frozen = False
         self.gone = False
         self.survivors: tuple[int, ...] = ()
+        self.told(state)
+
+    @property
+    def led(self) -> bool:
+        """Whether a step of it lives."""
+        return any(step.pid for step in self.steps)
+
+    def told(self, state: Mapping[str, Any]) -> None:
+        """Take up what the shim tells; replies and events may overtake each other."""
+        self.view: Instance | None = None  # as it was last observed; None once that has changed
+        # Also of a state that was overtaken: each attempt led a session of its own.
+        self.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
+        seq = tuple(state["seq"])
+        if seq < self.seq:
+            return
+        led, self.seq = self.led, seq
+        self.group: str | None = state["group"]
+        self.unheld = tuple(state["unheld"])
+        self.steps = tuple(map(_step_view, state["steps"]))
+        if led and not self.led:
+            self.frozen = False  # What its steps have left behind was not looked at by itself.
 
 
 class ProcessRunner:
@@ -234,8 +262,8 @@ class ProcessRunner:
                     name,
                     run.flow_id,
                     run.replica,
-                    tuple(run.state["labels"]["steps"]),
-                    tuple(map(_step_view, run.state["steps"])),
+                    run.names,
+                    run.steps,
                 )
                 for name, run in self._runs.items()
             ]
@@ -335,22 +363,16 @@ class ProcessRunner:
             self._take(state)
 
     def _take(self, state: dict[str, Any]) -> None:
-        labels = state["labels"]
         name = state["run"]
         run = self._runs.get(name)
         if run is None:
-            run = self._runs[name] = _Run(labels["flow"], labels["replica"])
+            run = self._runs[name] = _Run(state)
             # What is just being launched here was stopped by nobody before.
-            run.frozen = name not in self._launching and _all_stopped(state)
-            run.survivors = _left_behind(state) if run.frozen else ()
+            run.frozen = name not in self._launching and _all_stopped(run)
+            run.survivors = _left_behind(run) if run.frozen else ()
             self._by_flow.setdefault(run.flow_id, set()).add(name)
-        run.view = None
-        # Also of a state that was overtaken: each attempt led a session of its own.
-        run.leaders |= {s["leader"]: s["start"] for s in state["steps"] if s["leader"]}
-        if _newer(state, run.state):
-            if _led(run.state) and not _led(state):
-                run.frozen = False  # What its steps have left behind was not looked at by itself.
-            run.state = state
+        else:
+            run.told(state)
 
     def flow_ids(self) -> frozenset[str]:
         """The flows with a run."""
@@ -371,11 +393,11 @@ class ProcessRunner:
                 name,
                 run.flow_id,
                 run.replica,
-                tuple(map(_step_view, run.state["steps"])),
+                run.steps,
                 run.frozen,
                 run.gone,
                 run.survivors,
-                tuple(run.state["unheld"]),
+                run.unheld,
             )
         return run.view
 
@@ -541,7 +563,7 @@ class ProcessRunner:
             run = self._runs.get(name)
             if run is None or (kind == "sweep" and run.gone):
                 return
-            job = Job(kind, dict(run.leaders), number, run.state["group"])
+            job = Job(kind, dict(run.leaders), number, run.group)
         assert self._census is not None  # noqa: S101 - start() comes first
         self._census.want(name, job)
 
@@ -554,16 +576,16 @@ class ProcessRunner:
     def usage(self, flow_ids: Iterable[str]) -> dict[str, tuple[Usage, ...]]:
         """CPU and memory from /proc, unread bytes from the shim's pipes."""
         with self._lock:
-            states = {
-                name: self._runs[name].state["steps"]
+            pids = {
+                name: [step.pid for step in self._runs[name].steps]
                 for flow_id in flow_ids
                 for name in self._by_flow.get(flow_id, ())
             }
-        in_flight = self._call("usage", runs=list(states))
+        in_flight = self._call("usage", runs=list(pids))
         try:
             return {
                 name: tuple(map(usage, steps, in_flight[name]))
-                for name, steps in states.items()
+                for name, steps in pids.items()
                 if name in in_flight
             }
         except OSError as error:
@@ -580,8 +602,7 @@ class ProcessRunner:
             known = {name: self._runs[name] for name in runs if name in self._runs}
         return {
             name: tuple(
-                written(step["pid"], self._log_of(run, index))
-                for index, step in enumerate(run.state["steps"])
+                written(step.pid, self._log_of(run, index)) for index, step in enumerate(run.steps)
             )
             for name, run in known.items()
         }
@@ -592,15 +613,12 @@ class ProcessRunner:
             known = self._runs.get(run)
         if known is None:
             return LogPart(position or 0)
-        began = known.state["steps"][index].get("log_from")
-        stream = self._logs.stream(
-            known.flow_id, known.replica, known.state["labels"]["steps"][index]
-        )
+        began = known.steps[index].log_from
+        stream = self._logs.stream(known.flow_id, known.replica, known.names[index])
         return LogPart(*stream.read(began if position is None else position))
 
     def _log_of(self, run: _Run, index: int) -> Path:
-        name = run.state["labels"]["steps"][index]
-        return Path(self._layout.log_file(run.flow_id, run.replica, name))
+        return Path(self._layout.log_file(run.flow_id, run.replica, run.names[index]))
 
     def address(self, run: str, index: int) -> str:
         """On this machine."""
@@ -681,32 +699,22 @@ def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
     return {"flow": flow_id, "replica": replica, "steps": list(names)}
 
 
-def _all_stopped(state: dict[str, Any]) -> bool:
+def _all_stopped(run: _Run) -> bool:
     """Whether a run that an earlier operator left was paused by it: its leaders tell."""
-    if state["group"] and groups.frozen(state["group"]):
+    if run.group and groups.frozen(run.group):
         return True
-    procs = [read_proc(step["pid"]) for step in state["steps"] if step["pid"]]
+    procs = [read_proc(step.pid) for step in run.steps if step.pid]
     return bool(procs) and all(proc and proc.state in STOPPED_STATES for proc in procs)
 
 
-def _led(state: dict[str, Any]) -> bool:
-    """Whether a step of a run lives."""
-    return any(step["pid"] for step in state["steps"])
-
-
-def _left_behind(state: dict[str, Any]) -> tuple[int, ...]:
+def _left_behind(run: _Run) -> tuple[int, ...]:
     """What stands still in a run's group, if no step of it lives."""
-    if state["group"] is None or _led(state):
+    if run.group is None or run.led:
         return ()
-    return tuple(sorted(groups.members(state["group"])))
+    return tuple(sorted(groups.members(run.group)))
 
 
-def _newer(state: dict[str, Any], present: dict[str, Any]) -> bool:
-    """Whether a state is not older than the one we have; replies and events may overtake."""
-    return bool(state["seq"] >= present.get("seq", [0, 0]))
-
-
-def _step_view(step: dict[str, Any]) -> StepView:
+def _step_view(step: Mapping[str, Any]) -> StepView:
     return StepView(
         step["attempt"],
         step["pid"],

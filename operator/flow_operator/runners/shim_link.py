@@ -156,10 +156,7 @@ class ShimLink:
 
 
 def _decode(data: bytes) -> Any:
-    """Read a message. What it tells of a run is kept, with names that all messages share.
-
-    The standard library would make them anew for each: 1.3 kB for each run.
-    """
+    """Read a message; in far less time than the standard library takes."""
     try:
         return msgspec.json.decode(data)
     except msgspec.DecodeError:
