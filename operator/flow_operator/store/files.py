@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from flow_operator.errors import StorageError, StorageFullError
@@ -125,6 +126,25 @@ def sync_directory(path: Path) -> None:
 
 def remove_temporaries(directory: Path) -> None:
     """Remove what a killed writer left."""
-    for entry in directory.iterdir():
-        if entry.name.startswith(TEMPORARY):
-            entry.unlink(missing_ok=True)
+    for name in os.listdir(directory):
+        if name.startswith(TEMPORARY):
+            (directory / name).unlink(missing_ok=True)
+
+
+def contents(directory: Path, suffix: str) -> Iterator[tuple[str, bytes]]:
+    """The names in a directory that end so, without that, in order, and what stands in each file.
+
+    Of ten thousand flows each has several, and all are read at each start: by pathlib that would
+    take twice as long.
+
+    Raises:
+        OSError: one cannot be read.
+    """
+    for name in sorted(os.listdir(directory)):
+        if name.endswith(suffix):
+            descriptor = os.open(f"{directory}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                data = os.read(descriptor, os.fstat(descriptor).st_size)
+            finally:
+                os.close(descriptor)
+            yield name.removesuffix(suffix), data

@@ -8,7 +8,12 @@ import structlog
 from flow_operator.errors import StorageError
 from flow_operator.memory import FlowMemory, decode_memory, encode_memory
 from flow_operator.settings import Layout
-from flow_operator.store.files import remove_temporaries, storage_errors, write_quietly
+from flow_operator.store.files import (
+    contents,
+    remove_temporaries,
+    storage_errors,
+    write_quietly,
+)
 
 log = structlog.get_logger("memories")
 
@@ -30,10 +35,11 @@ class Memories:
         with storage_errors(f"cannot open {self._directory}"):
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             remove_temporaries(self._directory)
-            for path in self._directory.glob("*.json"):
+            for flow_id, data in contents(self._directory, ".json"):
                 try:
-                    self._known[path.stem] = decode_memory(path.read_bytes())
+                    self._known[flow_id] = decode_memory(data)
                 except msgspec.MsgspecError as error:
+                    path = self._directory / f"{flow_id}.json"
                     path.rename(path.with_suffix(".corrupt"))
                     log.error("run record is unreadable", file=path.name, error=str(error))
 

@@ -18,6 +18,7 @@ from flow_operator.store.audit import Audit, AuditLimits, line_of
 from flow_operator.store.cache import RecordCache
 from flow_operator.store.checkpoint import Checkpointer
 from flow_operator.store.files import (
+    contents,
     remove_temporaries,
     storage_errors,
     sync_directory,
@@ -317,9 +318,9 @@ class Store:
             remove_temporaries(self._versions.parent)
             remove_temporaries(self._directory)
             self._cache.load()
-            for path in sorted(self._directory.glob("*.yaml")):
-                if not path.name.startswith("txn-"):
-                    self._read(path)
+            for name, data in contents(self._directory, ".yaml"):
+                if not name.startswith("txn-"):
+                    self._read(name, data)
             self._cache.done()
             self._history.recover()
             self._replay()
@@ -346,25 +347,25 @@ class Store:
             self._kept_version = int(self._versions.read_text("ascii", errors="replace"))
         self.version = max(self.version, self._kept_version)
 
-    def _read(self, path: Path) -> None:
+    def _read(self, name: str, data: bytes) -> None:
+        known = self._cache.read(name, data)
+        if known is not None:
+            self._take(known)
+            return
+        path = self._directory / f"{name}.yaml"
         try:
-            data = path.read_bytes()
-            known = self._cache.read(path.stem, data)
-            if known is not None:
-                self._take(known)
-                return
             documents = parse_yaml(SourceText(data.decode("utf-8"), path.name), trusted=True)
             if len(documents) != 1:
                 raise InvalidError(f"{path.name} holds {len(documents)} documents")  # noqa: TRY301
             record = from_document(documents[0])
-            if record.flow_id != path.stem:
+            if record.flow_id != name:
                 raise InvalidError(f"{path.name} holds '{record.flow_id}'")  # noqa: TRY301
             self._take(record)
             self._cache.note(record, data)
         except (InvalidError, UnicodeDecodeError) as error:
             quarantine = path.with_suffix(".corrupt")
             path.rename(quarantine)
-            self.corrupt[path.stem] = f"StoreError: {error}; kept as {quarantine.name}"
+            self.corrupt[name] = f"StoreError: {error}; kept as {quarantine.name}"
             log.error("stored flow is unreadable", file=quarantine.name, error=str(error))
 
     def _take(self, record: Record) -> None:
