@@ -68,7 +68,7 @@ class Operator:
     Raises:
         InvalidError: the tokens or the data directory cannot be trusted.
         LockedError: another operator has the data directory.
-        FlowError: the data directory or the shim cannot be used; the message says why.
+        FlowError: the address cannot be used; the message says why.
         OSError: the address cannot be bound.
     """
 
@@ -90,23 +90,19 @@ class Operator:
         self._store = Store(
             layout, clock, AuditLimits(settings.audit_size, settings.audit_files), meter=meter
         )
-        self._store.recover()
-        memories = Memories(layout)
-        memories.recover()
+        self._memories = memories = Memories(layout)
         self._board = board = Board(clock, EventFile(layout.events, clock), meter)
-        board.recover({*self._store.records(), *self._store.corrupt, *memories.flow_ids()})
         work = WorkQueue(clock, meter)
         self._logs = Keeper(
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
         )
-        local = ProcessRunner(
+        self._local = local = ProcessRunner(
             layout,
             self._logs,
             cgroups=settings.cgroups == "auto",
             users=settings.users,
             grace=settings.stop_grace,
         )
-        self._local = local
         self._runners: dict[str, Runner] = {"process": local}
         if settings.engine is not None:
             self._runners["container"] = _containers(settings, local, self._logs, clock)
@@ -189,8 +185,18 @@ class Operator:
         return self._server.address
 
     def start(self) -> None:
-        """Take back what runs, then serve and watch."""
+        """Take back what runs, then serve and watch.
+
+        Raises:
+            FlowError: the data directory or the shim cannot be used; the message says why.
+        """
+        # It starts while we read; it has a processor of its own.
         self._local.prepare()
+        try:
+            self._recover()
+        except FlowError:
+            self._local.abandon()
+            raise
         self._server.start()
         self._store.subscribe(self._limit_logs)
         self._limit_logs(record.flow_id for record in self._store.flows())
@@ -206,6 +212,13 @@ class Operator:
         self._warn()
         self._gauges.start()
         self._controller.start()
+
+    def _recover(self) -> None:
+        """Read what earlier operators have left."""
+        self._store.recover()
+        self._memories.recover()
+        known = {*self._store.records(), *self._store.corrupt, *self._memories.flow_ids()}
+        self._board.recover(known)
 
     def _capabilities(self) -> dict[str, Capabilities]:
         return {name: runner.capabilities for name, runner in self._runners.items()}

@@ -268,6 +268,20 @@ def test_a_shim_starts_while_its_operator_has_other_things_to_do(root: Path) -> 
     assert not alive(shim), "another one was started"
 
 
+def test_an_operator_that_cannot_start_leaves_no_shim(root: Path) -> None:
+    """It was begun before anybody knew, and would have waited for a minute."""
+    data = root / "data"
+    data.mkdir()
+    (data / "format").write_text("99\n")
+    flowd = Flowd(root)
+    with pytest.raises(AssertionError, match="another version"):
+        flowd.start()
+    assert flowd.wait() == 1
+    flowd.client.close()
+    assert (data / "shim.lock").exists(), "none was begun"
+    eventually(lambda: _assert(not alive(int((data / "shim.lock").read_text()))))
+
+
 def test_a_shim_that_goes_on_is_not_waited_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It still runs something, and says so; we are such a shim, and end later than this test."""
     monkeypatch.setattr("flow_operator.runners.process._END_TIMEOUT", 10_000.0)

@@ -49,7 +49,13 @@ from flow_operator.runners.procfs import (
     read_proc,
 )
 from flow_operator.runners.remains import Remains
-from flow_operator.runners.shim_link import Request, ShimLink, begin_shim, shim_command
+from flow_operator.runners.shim_link import (
+    Request,
+    ShimLink,
+    begin_shim,
+    end_shim,
+    shim_command,
+)
 from flow_operator.runners.users import Users
 from flow_operator.settings import Layout, have_directory
 from flow_operator.shim import protocol
@@ -173,6 +179,12 @@ class ProcessRunner:
     def prepare(self) -> None:
         """Have a shim start meanwhile, if there is none: :meth:`start` waits for it."""
         self._starting = begin_shim(self._layout.root)
+
+    def abandon(self) -> None:
+        """End the shim that :meth:`prepare` has begun, if its operator cannot start after all."""
+        starting, self._starting = self._starting, None
+        if starting is not None:
+            end_shim(self._layout.root, starting)
 
     def start(self, notify: Notify) -> None:
         """Connect to the shim, or start one; what it runs is observed from then on."""

@@ -248,6 +248,15 @@ def begin_shim(data: Path) -> subprocess.Popen[bytes] | None:
     return None
 
 
+def end_shim(data: Path, starting: subprocess.Popen[bytes]) -> None:
+    """Have a shim end that was begun and that nobody needs, unless it runs something after all."""
+    with contextlib.suppress(RetryableError, OSError):
+        _await(starting, data)
+        with _connect(data) as sock:
+            protocol.send(sock, protocol.encode({"id": 1, "op": "shutdown"}))
+            protocol.receive(sock)  # It has seen to it, or says that it goes on.
+
+
 def start_shim(data: Path) -> subprocess.Popen[bytes]:
     """Start a shim for a data directory, in a session of its own, out of reach of our signals.
 
