@@ -37,6 +37,7 @@ def shim(root: Path, heard: Heard, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     made = Shim(root, -1, listener)
     yield made
     made._selector.close()
+    made._reaper.close()
     listener.close()
 
 

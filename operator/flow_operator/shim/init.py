@@ -119,6 +119,8 @@ class Init(Shim):
         due = [max(at - now, 0) for at in (self._start_at, self._kill_at) if at is not None]
         if self._unreaped:
             due.append(server.LOOK_AGAIN)
+        if (look := self._reaper.look_in) is not None:
+            due.append(look)
         return min(due, default=None)
 
     def _look_at_clock(self) -> None:
@@ -156,6 +158,7 @@ class Init(Shim):
         except OSError as error:
             self._operator_away(f"cannot be started: {error}", 1, number=None)
             return
+        self._reaper.watch(self._operator)
         if self._stop_at is not None:
             os.kill(self._operator, signal.SIGTERM)
 

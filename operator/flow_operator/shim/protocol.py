@@ -45,9 +45,13 @@ def code() -> str:
     return sha256(b"".join(content))[:16]
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+"""json.dumps would make one for each message."""
+
+
 def encode(message: dict[str, Any]) -> bytes:
     """One message as bytes."""
-    return json.dumps(message, separators=(",", ":")).encode()
+    return _ENCODER.encode(message).encode()
 
 
 def send(sock: socket.socket, data: bytes) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from flow_operator.shim import cgroups, handover, protocol
 from flow_operator.shim.cgroups import Cgroups
+from flow_operator.shim.children import Children
 from flow_operator.shim.connections import Client, Connections, UnknownRunError, listen
 from flow_operator.shim.fifos import Held
 from flow_operator.shim.pidfd import exit_status
@@ -73,6 +74,7 @@ class Shim:
         self._selector = selectors.DefaultSelector()
         self._connections = Connections(self._selector, listener, self._answer)
         raise_own_limit()
+        self._reaper = Children(self._reaped)
         gc.set_threshold(50_000, 10, 10)  # As in flowd: next to nothing here is in a cycle.
         self._running = True
         self._idle_since = time.monotonic()
@@ -99,13 +101,15 @@ class Shim:
     def serve(self) -> None:
         """Run until told to end, or until nobody needs it."""
         self._selector.register(self._catch_signals(), selectors.EVENT_READ, self._woken)
-        self._reap()  # What ended while another program was this shim.
+        self._selector.register(self._reaper, selectors.EVENT_READ, lambda *_: self._reaper.look())
+        self._reaper.look_at_all()  # What ended while another program was this shim.
         while self._running:
             more = self._connections.busy
             for key, mask in self._selector.select(0 if more else self._timeout()):
                 key.data(key.fileobj, mask)
             self._connections.go_on()
             self._look_at_unreaped()
+            self._reaper.look_if_due()
             self._tell_exits()
             self._connections.keep_reserve()
             self._look_at_clock()
@@ -113,15 +117,16 @@ class Shim:
         if self._groups is not None:
             self._groups.close()
         self._held.close()
+        self._reaper.close()
 
     @property
     def _needed(self) -> bool:
         return bool(self._runs or self._held or self._connections)
 
     def _timeout(self) -> float | None:
-        if self._unreaped:
-            return LOOK_AGAIN
-        return None if self._needed else _IDLE_EXIT
+        idle = None if self._needed else _IDLE_EXIT
+        looks = LOOK_AGAIN if self._unreaped else None
+        return min((t for t in (idle, looks, self._reaper.look_in) if t is not None), default=None)
 
     def _catch_signals(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -159,22 +164,13 @@ class Shim:
         with contextlib.suppress(BlockingIOError):
             for number in set(os.read(wakeup, 4096)):
                 self._signalled(number)
-        self._reap()
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGUSR1:
+        if number == signal.SIGCHLD:
+            self._reaper.signalled()
+        elif number == signal.SIGUSR1:
             # Somebody has removed the socket, and an operator asks for another.
             self._connections.listen_again(listen(self._data))
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            self._reaped(pid, status)
 
     def _reaped(self, pid: int, status: int) -> None:
         reason, code, number = exit_of(status)
@@ -282,8 +278,10 @@ class Shim:
 
     def _launch(self, run: Run, index: int, attempt: int, spec: dict[str, Any]) -> None:
         env = {**self._base, **spec["env"]}
-        if run.launch(index, attempt, spec, env, self._groups, self._reap):
-            self._children[run.steps[index].pid] = (run.run, index)
+        if run.launch(index, attempt, spec, env, self._groups, self._reaper.look_at_all):
+            pid = run.steps[index].pid
+            self._children[pid] = (run.run, index)
+            self._reaper.watch(pid)
 
     def _adopt(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
         name, known = message["run"], message["steps"]
@@ -349,6 +347,7 @@ class Shim:
         finally:
             os.close(null)
         self._checks[pid] = message["tag"]
+        self._reaper.watch(pid)
         return pid
 
     def _check_kill(self, message: dict[str, Any], _: Client) -> bool:
@@ -383,6 +382,8 @@ class Shim:
         self._groups = Cgroups(document["groups"]) if document["groups"] else None
         self._children = {pid: (run, step) for pid, run, step in document["children"]}
         self._checks = dict(document["checks"])
+        for pid in (*self._children, *self._checks):
+            self._reaper.watch(pid)
         self._held.unpack(document["held"])
         for descriptor in handover.descriptors(document):
             os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so
