@@ -149,21 +149,6 @@ class TestProcessRunner(RunnerContract):
             runner.launch(Launch("r1", 0, make_manifest("demo", step).flow, "/"))
         assert runner.observe("demo") == ()
 
-    def test_the_shim_watches_each_step(self, runner: Runner) -> None:
-        """To look for those who have ended among all would take longer, the more there are."""
-
-        def watched() -> int:
-            directory = Path(f"/proc/{self.runners[-1]._shim_pid}/fd")
-            return sum("[pidfd]" in os.readlink(entry) for entry in directory.iterdir())
-
-        launch = self.run(runner, FOREVER, "cat")
-        assert watched() == 2
-        os.kill(self.one(runner).steps[1].pid, signal.SIGKILL)
-        eventually(lambda: _assert(self.one(runner).steps[1].exit is not None))
-        assert watched() == 1
-        runner.start_step(launch, 1, 2)
-        assert watched() == 2
-
     def test_the_shim_may_tell_of_names_that_are_not_utf_8(self) -> None:
         """As Python has them: each byte that fits nowhere is a lone surrogate."""
         with self.connect() as runner:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
 
 from flow_operator.shim import children
-from flow_operator.shim.children import LOOK_WITHIN, Children
+from flow_operator.shim.children import BURST_WITHIN, LOOK_WITHIN, Children
 from support import eventually
 
 
@@ -27,14 +28,15 @@ class Family:
         self.children = Children(lambda pid, status: self.told.append((pid, status)))
 
     def start(self) -> int:
-        pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
+        pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsigmask=())
         self.pids.append(pid)
         return pid
 
-    def kill(self, pid: int) -> None:
-        """Have it end, and leave it to be reaped."""
-        os.kill(pid, signal.SIGKILL)
-        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    def kill(self, *pids: int) -> None:
+        """Have them end, and leave them to be reaped."""
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
 
     def end(self) -> None:
         self.children.close()
@@ -57,90 +59,88 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
     made.end()
 
 
-def _readable(family: Family) -> bool:
-    return bool(select.select([family.children], [], [], 0)[0])
-
-
-def test_only_those_who_have_ended_are_waited_for(family: Family) -> None:
-    """However many others live: to look for them among all is what takes long."""
-    pids = [family.start() for _ in range(10)]
-    for pid in pids:
-        family.children.watch(pid)
-    assert not _readable(family)
-    for pid in pids[3:5]:
-        family.kill(pid)
-    assert _readable(family)
-    family.children.look()
-    assert sorted(family.told) == [(pid, signal.SIGKILL) for pid in sorted(pids[3:5])]
-    assert sorted(family.waited) == sorted(pids[3:5])
-    assert not _readable(family)
-
-
-def test_who_ends_before_it_is_watched_is_noticed(family: Family) -> None:
-    pid = family.start()
-    family.kill(pid)
-    family.children.watch(pid)
-    family.children.look()
-    assert family.told == [(pid, signal.SIGKILL)]
-
-
-def test_orphans_are_reaped_soon_and_together(family: Family) -> None:
-    """Whose parent has died comes to us; a signal is all that tells of its end."""
-    watched, *orphans = (family.start() for _ in range(3))
-    family.children.watch(watched)
-    assert family.children.look_in is None
-    for pid in orphans:
-        family.kill(pid)
-        family.children.signalled()
-    assert family.told == []
-    assert family.children.look_in is not None
-    assert family.children.look_in <= LOOK_WITHIN
-    eventually(lambda: _looked(family, 2))
-    assert {pid for pid, _ in family.told} == set(orphans)
-    assert family.children.look_in is None
-
-
 def _looked(family: Family, count: int) -> None:
     family.children.look_if_due()
     assert len(family.told) == count
 
 
-def test_where_descriptors_are_short_children_are_noticed_by_their_signal(
+def test_only_who_has_ended_is_waited_for(family: Family) -> None:
+    """However many others live: to look for it among all is what takes long."""
+    pids = [family.start() for _ in range(5)]
+    family.kill(pids[3])
+    family.children.signalled([pids[3]])
+    assert family.told == [(pids[3], signal.SIGKILL)]
+    assert family.waited == [pids[3]]
+    family.children.look_if_due()
+    assert family.waited == [pids[3]], "all were looked at too soon"
+
+
+def test_those_whose_signals_were_one_with_anothers_are_found_soon(family: Family) -> None:
+    """By one look for all of them, orphans too."""
+    pids = [family.start() for _ in range(4)]
+    assert family.children.look_in is None
+    family.kill(*pids[:3])
+    family.children.signalled(pids[:1])
+    assert [pid for pid, _ in family.told] == pids[:1]
+    assert family.children.look_in is not None
+    assert family.children.look_in <= LOOK_WITHIN
+    eventually(lambda: _looked(family, 3))
+    assert {pid for pid, _ in family.told} == set(pids[:3])
+    assert family.children.look_in is None
+
+
+def test_many_that_end_at_once_are_found_together(
     family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once: half of the descriptors are left for pipes, logs and operators."""
-    before = len(os.listdir("/proc/self/fd"))
-    monkeypatch.setattr(children, "own_limit", lambda: 6)
-    pid = family.start()
-    family.children.watch(pid)
-    assert len(os.listdir("/proc/self/fd")) == before
-    family.kill(pid)
-    family.children.signalled()
-    assert family.told == [(pid, signal.SIGKILL)]
-    family.children.signalled()
-    assert family.children.look_in is not None, "nobody is left who has to be looked for at once"
-
-
-def test_a_look_at_all_lets_go_of_who_was_watched(family: Family) -> None:
-    """It may come first; the descriptor is then that of nobody."""
-    before = len(os.listdir("/proc/self/fd"))
-    pid = family.start()
-    family.children.watch(pid)
-    family.kill(pid)
-    family.children.look_at_all()
-    assert family.told == [(pid, signal.SIGKILL)]
-    assert len(os.listdir("/proc/self/fd")) == before
-    family.children.look()
+    """So that they can be told of together, and sooner than by themselves."""
+    moments = iter([7.0, *[7.0 + BURST_WITHIN / 2] * 3, 7.0 + 2 * BURST_WITHIN])
+    monkeypatch.setattr(children.time, "monotonic", lambda: next(moments))
+    pids = [family.start() for _ in range(3)]
+    family.kill(*pids)
+    family.children.signalled(pids[:1])
+    family.children.signalled(pids[1:])
+    assert [pid for pid, _ in family.told] == pids[:1]
+    assert family.children.look_in == pytest.approx(BURST_WITHIN)
+    family.children.look_if_due()
     assert len(family.told) == 1
+    family.children.look_if_due()
+    assert {pid for pid, _ in family.told} == set(pids)
 
 
 def test_somebody_elses_wait_is_no_end_of_the_world(family: Family) -> None:
     """A library may have waited for its own child."""
     pid = family.start()
-    family.children.watch(pid)
     family.kill(pid)
     os.waitid(os.P_PID, pid, os.WEXITED)
     family.pids.remove(pid)
-    family.children.look()
+    family.children.signalled([pid])
+    family.children.look_at_all()
     assert family.told == []
-    assert not _readable(family)
+
+
+REAL = """
+import os, select, signal
+from flow_operator.shim.children import Children
+
+told = []
+children = Children(lambda pid, status: told.append(pid))
+pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setsigmask=())
+assert not select.select([children], [], [], 0)[0]
+os.kill(pid, signal.SIGKILL)
+assert select.select([children], [], [], 20)[0]
+children.look()
+assert told == [pid], told
+assert not select.select([children], [], [], 0)[0]
+children.look()
+"""
+
+
+def test_the_kernel_tells_who_has_ended() -> None:
+    """In a process of one thread, as the shim is: another thread would take the signal away."""
+    subprocess.run([sys.executable, "-c", REAL], check=True, timeout=60)
+
+
+def test_who_ignores_its_children_and_starts_us_does_not_matter() -> None:
+    """They would be gone before we hear of them, and how they ended."""
+    script = f"import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n{REAL}"
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)

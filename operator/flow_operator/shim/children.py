@@ -3,73 +3,66 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
-import select
+import signal
+import struct
 import time
-from collections.abc import Callable
-
-from flow_operator.shim.spawn import own_limit
+from collections.abc import Callable, Iterable
 
 LOOK_WITHIN = 0.02
-"""Seconds after a SIGCHLD within which orphans are reaped, who came to us by it as well."""
+"""Seconds after a SIGCHLD within which all are looked at: two that end at once are one signal."""
+
+BURST_WITHIN = 0.002
+"""The same, and how soon signals must follow each other, where many seem to end at once."""
+
+_INFO = struct.Struct("=12xI112x")
+"""signalfd_siginfo of signalfd(2), of which ``ssi_pid`` is read."""
 
 
 class Children:
-    """Reaps children.
+    """Reaps children, and orphans, who come to us as their subreaper.
 
     waitpid(2) for any of them goes through all of them, twice for each end: with 1,000 that takes
-    longer than to tell of it. So each is watched by a pidfd, as long as half of all descriptors are
-    left for others, and only that one is then waited for. Who has none is found by a look at all,
-    at once; so are orphans, of whom nobody waits to hear, a little later and many together.
+    longer than to tell of it. A SIGCHLD tells whose end it is about, so that one is waited for at
+    once. As signals of one kind do not queue, it may be about others too: they are looked for a
+    little later, by one look for all that have ended by then. A pidfd for each child would tell of
+    each end; but with thousands of descriptors, of which the next child gets a copy, each start
+    takes a tenth longer.
+
+    SIGCHLD is blocked from then on; whoever is started must have it unblocked.
 
     Args:
         ended: told the pid and the status of each that was reaped.
+
+    Raises:
+        OSError: there is no descriptor to be had.
     """
 
     def __init__(self, ended: Callable[[int, int], None]) -> None:
         self._ended = ended
-        self._ends = select.epoll()
-        self._pids: dict[int, int] = {}
-        self._pidfds: dict[int, int] = {}
-        self._unwatched: set[int] = set()
+        self._signals = _signals_of_children()
+        self._last = 0.0
         self._look_at: float | None = None
 
     def fileno(self) -> int:
-        """Readable while somebody who is watched has ended."""
-        return self._ends.fileno()
-
-    def watch(self, pid: int) -> None:
-        """Notice the end of a child."""
-        descriptor = self._watched(pid)
-        if descriptor < 0:
-            self._unwatched.add(pid)
-        else:
-            self._pids[descriptor], self._pidfds[pid] = pid, descriptor
-
-    def _watched(self, pid: int) -> int:
-        """A pidfd that is looked at; -1 if there is none to be had."""
-        try:
-            descriptor = os.pidfd_open(pid)
-        except OSError:
-            return -1
-        with contextlib.suppress(OSError):
-            if descriptor < own_limit() // 2:
-                self._ends.register(descriptor, select.EPOLLIN)
-                return descriptor
-        os.close(descriptor)
-        return -1
+        """Readable once somebody has ended."""
+        return self._signals
 
     def look(self) -> None:
-        """Reap those who were watched and have ended."""
-        for descriptor, _ in self._ends.poll(0):
-            self._wait(self._pids[descriptor])
+        """Read the signals that have come, and reap those whom they are about."""
+        with contextlib.suppress(BlockingIOError):
+            self.signalled(pid for (pid,) in _INFO.iter_unpack(os.read(self._signals, 4096)))
 
-    def signalled(self) -> None:
-        """A SIGCHLD has come: by one who is watched, or by another one."""
-        if self._unwatched:
-            self.look_at_all()
-        elif self._look_at is None:
-            self._look_at = time.monotonic() + LOOK_WITHIN
+    def signalled(self, pids: Iterable[int]) -> None:
+        """Signals have come about some."""
+        now = time.monotonic()
+        burst, self._last = now - self._last < BURST_WITHIN, now
+        due = now + (BURST_WITHIN if burst else LOOK_WITHIN)
+        self._look_at = due if self._look_at is None else min(self._look_at, due)
+        if not burst:
+            for pid in pids:
+                self._wait(pid)
 
     @property
     def look_in(self) -> float | None:
@@ -82,32 +75,34 @@ class Children:
             self.look_at_all()
 
     def look_at_all(self) -> None:
-        """Reap everybody who has ended, orphans too."""
+        """Reap everybody who has ended."""
         self._look_at = None
         while self._wait(-1):
             pass
 
-    def close(self) -> None:
-        """Let go of all who are watched."""
-        for pid in list(self._pidfds):
-            self._forget(pid)
-        self._ends.close()
-
     def _wait(self, which: int) -> int:
-        try:
+        with contextlib.suppress(ChildProcessError):  # There are none, or it was reaped before.
             pid, status = os.waitpid(which, os.WNOHANG)
-        except ChildProcessError:
-            pid, status = 0, 0
-            self._forget(which)  # Somebody else has waited for it.
-        if pid:
-            self._forget(pid)
-            self._ended(pid, status)
-        return pid
+            if pid:
+                self._ended(pid, status)
+            return pid
+        return 0
 
-    def _forget(self, pid: int) -> None:
-        self._unwatched.discard(pid)
-        descriptor = self._pidfds.pop(pid, None)
-        if descriptor is not None:
-            del self._pids[descriptor]
-            self._ends.unregister(descriptor)
-            os.close(descriptor)
+    def close(self) -> None:
+        """Hear of nobody any more."""
+        os.close(self._signals)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+
+
+def _signals_of_children() -> int:
+    # Whoever has started us may ignore it, and then nobody is left to be reaped.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    libc = ctypes.CDLL(None, use_errno=True)
+    wanted = (ctypes.c_ulong * 16)()  # sigset_t
+    libc.sigemptyset(wanted)
+    libc.sigaddset(wanted, int(signal.SIGCHLD))
+    descriptor = int(libc.signalfd(-1, wanted, os.O_NONBLOCK | os.O_CLOEXEC))
+    if descriptor < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return descriptor

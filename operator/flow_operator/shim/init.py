@@ -158,7 +158,6 @@ class Init(Shim):
         except OSError as error:
             self._operator_away(f"cannot be started: {error}", 1, number=None)
             return
-        self._reaper.watch(self._operator)
         if self._stop_at is not None:
             os.kill(self._operator, signal.SIGTERM)
 

@@ -131,8 +131,7 @@ class Shim:
     def _catch_signals(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         signal.set_wakeup_fd(write, warn_on_full_buffer=False)
-        for number in (signal.SIGCHLD, signal.SIGUSR1):
-            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGUSR1, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGUSR1})
         return read
 
@@ -166,9 +165,7 @@ class Shim:
                 self._signalled(number)
 
     def _signalled(self, number: int) -> None:
-        if number == signal.SIGCHLD:
-            self._reaper.signalled()
-        elif number == signal.SIGUSR1:
+        if number == signal.SIGUSR1:
             # Somebody has removed the socket, and an operator asks for another.
             self._connections.listen_again(listen(self._data))
 
@@ -279,9 +276,7 @@ class Shim:
     def _launch(self, run: Run, index: int, attempt: int, spec: dict[str, Any]) -> None:
         env = {**self._base, **spec["env"]}
         if run.launch(index, attempt, spec, env, self._groups, self._reaper.look_at_all):
-            pid = run.steps[index].pid
-            self._children[pid] = (run.run, index)
-            self._reaper.watch(pid)
+            self._children[run.steps[index].pid] = (run.run, index)
 
     def _adopt(self, message: dict[str, Any], _: Client) -> dict[str, Any]:
         name, known = message["run"], message["steps"]
@@ -347,7 +342,6 @@ class Shim:
         finally:
             os.close(null)
         self._checks[pid] = message["tag"]
-        self._reaper.watch(pid)
         return pid
 
     def _check_kill(self, message: dict[str, Any], _: Client) -> bool:
@@ -382,8 +376,6 @@ class Shim:
         self._groups = Cgroups(document["groups"]) if document["groups"] else None
         self._children = {pid: (run, step) for pid, run, step in document["children"]}
         self._checks = dict(document["checks"])
-        for pid in (*self._children, *self._checks):
-            self._reaper.watch(pid)
         self._held.unpack(document["held"])
         for descriptor in handover.descriptors(document):
             os.set_inheritable(descriptor, False)  # noqa: FBT003 - os names it so

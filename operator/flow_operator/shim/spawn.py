@@ -54,11 +54,6 @@ def raise_own_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def own_limit() -> int:
-    """How many descriptors this process may hold."""
-    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-
-
 def require_room(count: int) -> None:
     """Have some descriptors left.
 
