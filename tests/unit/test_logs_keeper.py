@@ -345,6 +345,24 @@ def test_where_nothing_old_is_left_the_largest_log_gives_way(
     assert small.first() == 0
 
 
+def test_logs_of_an_earlier_operator_give_way_too(
+    make: Make, layout: Layout, dropped: Counter[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that nobody has looked at, as nothing has come to them since."""
+    before = Keeper(layout, SystemClock(), 0, lambda _flow_id, _count: None)
+    before.start()
+    large = before.opened("large", 0, "s0")
+    prints(large.path, 30_000)
+    eventually(lambda: _assert(large.times.last[1] == 30_000 * len(LINE)))
+    before.close()
+    one = make(reserve=2**20)
+    eventually(lambda: _assert(one._only_watched == [large.path]))
+    free(one, monkeypatch, layout, 3 * 2**20)
+    prints(one.opened("small", 0, "s0").path, 100)
+    eventually(lambda: _assert(dropped["large"] > 0))
+    assert one._free() >= 2**20
+
+
 def test_a_log_that_cannot_be_looked_after_at_a_start_is_none_of_the_others(
     layout: Layout, make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:

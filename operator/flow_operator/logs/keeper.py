@@ -102,6 +102,8 @@ class Keeper:
         self._lost: Counter[str] = Counter()
         self._told = -_TELL
         self._unable: set[Key] = set()
+        self._only_watched: list[str] = []
+        """Paths of logs of which nothing more is known yet."""
         self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
         self.wakeups = 0
         self.rotations = 0
@@ -205,11 +207,16 @@ class Keeper:
         with os.scandir(directory) as files:
             for file in files:
                 step, _, suffix = file.name.partition(".")
-                steps.setdefault(step, {})[suffix] = file.stat()
+                with contextlib.suppress(FileNotFoundError):
+                    steps.setdefault(step, {})[suffix] = file.stat()
         limits = self._limits.get(directory.rsplit("/", 2)[1], DEFAULT)
         for step, found in steps.items():
             path = f"{directory}/{step}.log"
-            if "log" in found and not (_still(found, limits) and self._watcher.watch(path)):
+            if "log" not in found:
+                continue
+            if _still(found, limits) and self._watcher.watch(path):
+                self._only_watched.append(path)
+            else:
                 self._schedule_path(path)
 
     def _schedule_path(self, path: str) -> None:
@@ -311,6 +318,9 @@ class Keeper:
     def _mind_the_disk(self) -> None:
         """Where less is free than there should be, the oldest of what was printed goes."""
         if self._reserve and self._free() < self._reserve:
+            for path in self._only_watched:
+                self._schedule_path(path)  # They take space, too.
+            self._only_watched.clear()
             self._lose(self._give_up_kept())
             self._lose(self._give_up_live())
 

@@ -253,6 +253,7 @@ def end_shim(data: Path, starting: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(RetryableError, OSError):
         _await(starting, data)
         with _connect(data) as sock:
+            sock.settimeout(_CONNECT_TIMEOUT)
             protocol.send(sock, protocol.encode({"id": 1, "op": "shutdown"}))
             protocol.receive(sock)  # It has seen to it, or says that it goes on.
 
