@@ -24,7 +24,7 @@ PATIENCE = 300.0
 
 
 class Ours(Launched):
-    """flowd with its shim: the defaults, except that its log has errors only."""
+    """flowd with its shim, and its defaults."""
 
     name = "flow-operator"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -51,7 +52,14 @@ def family(monkeypatch: pytest.MonkeyPatch) -> Iterator[Family]:
 
     def waitpid(which: int, flags: int) -> tuple[int, int]:
         made.waited.append(which)
-        return real(which, flags)
+        if which != -1:
+            return real(which, flags)
+        for pid in made.pids:  # This process has children of other tests, too.
+            with contextlib.suppress(ChildProcessError):
+                found = real(pid, flags)
+                if found[0]:
+                    return found
+        return 0, 0
 
     with monkeypatch.context() as patched:
         patched.setattr(children.os, "waitpid", waitpid)

@@ -51,6 +51,7 @@ class _Listener:
     _paused_until = -math.inf
     _told_at = -math.inf
     _close_by = math.inf
+    _pulled = False
 
     def run(self) -> None:
         """Read, send and accept until closed; without connections, without waking."""
@@ -62,13 +63,16 @@ class _Listener:
                 wasyncore.close_all(self._map)
 
     def _may_close(self) -> bool:
+        if not self._pulled:
+            return False
         unsent = any(channel.total_outbufs_len for channel in self.active_channels.values())
         return not unsent or self.clock.monotonic() >= self._close_by
 
     def close_soon(self) -> None:
         """End the loop once all is sent, a second from now at the latest. From any thread."""
-        # By the loop itself: told before it is woken, it might have closed what wakes it.
+        # It closes what wakes it, and somebody else may wake it before we have.
         self.trigger.pull_trigger(self._begin_to_close)
+        self._pulled = True
 
     def _begin_to_close(self) -> None:
         self.accepting = False
