@@ -201,6 +201,21 @@ def test_logs_of_an_earlier_operator_are_looked_after(make: Make, layout: Layout
     eventually(lambda: _assert(len(list(path.parent.glob("s0.log.0*"))) == 1))
 
 
+def test_what_somebody_has_put_beside_the_logs_is_left_alone(make: Make, layout: Layout) -> None:
+    """A copy of a replica's directory is none, whatever it is called, and disturbs no other log."""
+    path = layout.log_file("demo", 0, "s0")
+    copy = layout.logs / "demo" / "0-before" / "s0.log"
+    for directory in (copy.parent, Path(path).parent):
+        directory.mkdir(parents=True)
+    prints(str(copy), 5_000)
+    one = make()
+    one.limit("demo", SMALL)
+    prints(path, 5_000)
+    one.opened("demo", 0, "s0")
+    eventually(lambda: _assert(one.rotations > 0))
+    assert copy.stat().st_size == 5_000 * len(LINE)
+
+
 def test_new_limits_hold_at_once(make: Make, layout: Layout) -> None:
     """Also for what was printed before, and is not followed by more."""
     one = make()

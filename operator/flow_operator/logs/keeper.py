@@ -191,9 +191,12 @@ class Keeper:
 
     def _look_at_all(self) -> None:
         """Look after what an earlier operator has left, of which mostly nothing is to be done."""
-        for directory in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/[0-9]*/"):
+        for found in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/*/"):
+            directory = found.rstrip("/")
+            if not directory.rpartition("/")[2].isdecimal():
+                continue  # What somebody has put there is no replica.
             try:
-                self._look_around(directory.rstrip("/"))
+                self._look_around(directory)
             except OSError as error:
                 log.warning("cannot look after logs", path=directory, error=str(error))
 
