@@ -117,11 +117,7 @@ class Init(Shim):
     def _timeout(self) -> float | None:
         now = time.monotonic()
         due = [max(at - now, 0) for at in (self._start_at, self._kill_at) if at is not None]
-        if self._unreaped:
-            due.append(server.LOOK_AGAIN)
-        if (look := self._reaper.look_in) is not None:
-            due.append(look)
-        return min(due, default=None)
+        return min([*due, *self._looks_in()], default=None)
 
     def _look_at_clock(self) -> None:
         now = time.monotonic()

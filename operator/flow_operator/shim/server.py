@@ -124,9 +124,14 @@ class Shim:
         return bool(self._runs or self._held or self._connections)
 
     def _timeout(self) -> float | None:
-        idle = None if self._needed else _IDLE_EXIT
-        looks = LOOK_AGAIN if self._unreaped else None
-        return min((t for t in (idle, looks, self._reaper.look_in) if t is not None), default=None)
+        return min([*self._looks_in(), *([] if self._needed else [_IDLE_EXIT])], default=None)
+
+    def _looks_in(self) -> list[float]:
+        """Seconds until there is to be looked for ends that nothing tells of."""
+        looks = [LOOK_AGAIN] if self._unreaped else []
+        if (look := self._reaper.look_in) is not None:
+            looks.append(look)
+        return looks
 
     def _catch_signals(self) -> int:
         read, write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
