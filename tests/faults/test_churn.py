@@ -39,6 +39,9 @@ from support import (
 CONVERGE = 20.0
 """Seconds within which everything is as it was asked to be."""
 
+QUARTERS = 4
+"""Into so many parts the time without kills is divided, to see what grows; each has a sample."""
+
 EVENT_KIB = 2
 """What the operator may grow by for each event that it keeps; there are 100 of a flow at most."""
 
@@ -341,8 +344,8 @@ class Samples:
 
     @staticmethod
     def medians(values: list[int]) -> list[float]:
-        size = max(1, len(values) // 4)
-        return [statistics.median(values[n * size : (n + 1) * size]) for n in range(4)]
+        size = len(values) // QUARTERS
+        return [statistics.median(values[n * size : (n + 1) * size]) for n in range(QUARTERS)]
 
     def table(self) -> str:
         rows = [
@@ -383,7 +386,7 @@ def churn(flowd: Flowd, count: int, seconds: float) -> str:
     while time.monotonic() < begun + seconds / 2:
         world.burst(kills=True)
     samples = Samples()
-    while time.monotonic() < begun + seconds:
+    while time.monotonic() < begun + seconds or len(samples.operator) < QUARTERS:
         world.burst(kills=False)
         samples.take(flowd)
     eventually(world.logs_bounded)
