@@ -1,13 +1,15 @@
-"""Large answers: sent from where they are."""
+"""Large answers: sent from where they are; and large requests: let go of."""
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import weakref
 from typing import Any
 
 import pytest
-from serving import Peer, serving
+from serving import Peer, plain, serving
 
 from flow_operator.api.buffers import Piece
 from support import eventually
@@ -48,6 +50,29 @@ def test_slow_readers_share_what_they_read() -> None:
         status, body = peers[7].answer()
     assert status == 200
     assert body == BODY
+
+
+def test_a_body_goes_with_its_answer() -> None:
+    """It does not stay until Python looks for garbage in cycles, which it seldom does."""
+    bodies: list[weakref.ref[Any]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        bodies.append(weakref.ref(environ["wsgi.input"]))
+        return plain(environ, start_response)
+
+    def gone() -> None:
+        assert not any(body() for body in bodies)
+
+    gc.disable()
+    try:
+        with serving(app) as server, Peer(server) as peer:
+            for _ in range(3):
+                peer.get("/", method="POST", more="Content-Length: 100000\r\n")
+                assert peer.send(b"x" * 100_000).answer() == (200, b"hello")
+            eventually(gone)
+    finally:
+        gc.enable()
+    assert len(bodies) == 3
 
 
 @pytest.mark.parametrize("step", [1, 3, 10])

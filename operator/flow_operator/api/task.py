@@ -57,6 +57,9 @@ class Task(WSGITask):
         try:
             super().service()
         finally:
+            # It holds us by our method: the body that was sent would stay until Python looks for
+            # garbage in cycles, and so would a thousand others.
+            self.environ = None
             self.channel.wait_for_client()
             if self._source is not None:  # The client went before its stream began.
                 self.channel.hub.abandon(self._source)

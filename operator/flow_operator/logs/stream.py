@@ -300,7 +300,7 @@ class Stream:
         """Write down what is about to happen, for whoever comes after a crash in its midst."""
         size = os.fstat(descriptor).st_size
         with open(self._mark, "w", encoding="ascii") as file:
-            json.dump({"start": start, "size": size, "hole": self._hole}, file)
+            file.write(json.dumps({"start": start, "size": size, "hole": self._hole}))
 
     def _drop_kept(self, most: int) -> None:
         """Remove older files until they hold at most so many bytes; the newest name stays."""
