@@ -11,6 +11,9 @@ import errno
 import os
 from collections.abc import Iterator
 
+_FROZEN, _POPULATED = b"frozen 1\n", b"populated 1\n"
+"""Lines of cgroup.events."""
+
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH})
 
 
@@ -24,7 +27,7 @@ def populated(path: str) -> bool:
 
     Surer than a list of members, from which somebody who forks and exits all the time is missing.
     """
-    return _flag(path, "populated")
+    return _POPULATED in _lines(path, "cgroup.events")
 
 
 def _members(path: str) -> Iterator[int]:
@@ -40,11 +43,13 @@ def _members(path: str) -> Iterator[int]:
 
 def frozen(path: str) -> bool:
     """Whether everybody in a group stands still."""
-    return _flag(path, "frozen")
+    return _FROZEN in _lines(path, "cgroup.events")
 
 
-def _flag(path: str, name: str) -> bool:
-    return f"{name} 1\n".encode() in _lines(path, "cgroup.events")
+def state(path: str) -> tuple[bool, bool]:
+    """Whether a group is frozen, and whether anybody is in it; as of one moment."""
+    lines = _lines(path, "cgroup.events")
+    return _FROZEN in lines, _POPULATED in lines
 
 
 def _lines(path: str, name: str) -> list[bytes]:

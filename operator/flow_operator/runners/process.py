@@ -293,7 +293,8 @@ class ProcessRunner:
             self._adopt(link, listed, self._runs)
             with self._lock:
                 known = frozenset(self._runs) | {handle.run for handle in listed}
-            for state in Remains(self._home).strays(known):
+                pids = {step.pid for run in self._runs.values() for step in run.steps}
+            for state in Remains(self._home).strays(known, pids):
                 log.warning("found a run that nobody knows", run=state["run"])
                 self._took(state)
 
@@ -712,9 +713,12 @@ def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _all_stopped(run: _Run) -> bool:
-    """Whether a run that an earlier operator left was paused by it: its leaders tell."""
-    if run.group and groups.frozen(run.group):
-        return True
+    """Whether a run that an earlier operator left was paused by it: its group tells, or else its
+    leaders: where they are in no group, or all have left it."""
+    if run.group:
+        frozen, populated = groups.state(run.group)
+        if frozen or populated:
+            return frozen
     procs = [read_proc(step.pid) for step in run.steps if step.pid]
     return bool(procs) and all(proc and proc.state in STOPPED_STATES for proc in procs)
 

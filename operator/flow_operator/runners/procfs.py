@@ -81,6 +81,11 @@ def _read(path: str, most: int) -> bytes:
         os.close(descriptor)
 
 
+def pids() -> list[int]:
+    """Everybody's, zombies' and kernel threads' too."""
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def scan() -> dict[int, Proc]:
     """Every process that is not a zombie.
 
@@ -88,11 +93,10 @@ def scan() -> dict[int, Proc]:
         OSError: not all could be looked at.
     """
     found: dict[int, Proc] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            proc = read_proc(int(name))
-            if proc is not None and proc.state not in ZOMBIE_STATES:
-                found[proc.pid] = proc
+    for pid in pids():
+        proc = read_proc(pid)
+        if proc is not None and proc.state not in ZOMBIE_STATES:
+            found[pid] = proc
     return found
 
 

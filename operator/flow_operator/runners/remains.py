@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from functools import cached_property
 from typing import Any
 
 from msgspec import to_builtins
 
 from flow_operator.runners.base import Handle, StepView
-from flow_operator.runners.procfs import Identity, Proc, identity, read_proc, run_of, scan
+from flow_operator.runners.procfs import Identity, Proc, identity, pids, read_proc, run_of, scan
 
 
 class Remains:
@@ -64,12 +65,17 @@ class Remains:
         )
         return min(leaders, key=lambda proc: proc.start, default=None)
 
-    def strays(self, known: frozenset[str]) -> list[dict[str, Any]]:
+    def strays(self, known: frozenset[str], steps: Container[int]) -> list[dict[str, Any]]:
         """The runs besides the known ones, as states of a shim that knows none of their steps.
 
         They were started by an operator whose records are lost. That of a step would be a guess.
+
+        Args:
+            known: the other runs.
+            steps: the processes of their steps, at which nobody needs to look.
         """
-        found = {who.run: who for _, who in self._found if who.run not in known}
+        others = (identity(pid, self._home) for pid in pids() if pid not in steps)
+        found = {who.run: who for who in others if who is not None and who.run not in known}
         return [
             {
                 "run": run,
