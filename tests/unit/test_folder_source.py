@@ -576,6 +576,36 @@ def test_an_unchanged_folder_is_not_parsed_again_after_a_restart(
     assert world.flow("h").flow.spec.description == "new"
 
 
+def test_an_unchanged_file_is_not_opened_again_after_a_restart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stamp tells, which nobody can set back; whose it is counts anew."""
+    old = world.write("a.yaml", flow("f", description="one"))
+    world.write("b.yaml", flow("g"))
+    world.look()
+    opened: list[str] = []
+    content = scan._content
+    monkeypatch.setattr(
+        scan, "_content", lambda path, stamp: opened.append(path) or content(path, stamp)
+    )
+    world.restart()
+    assert opened == []
+    assert set(world.ids()) == {"f", "g"}
+    world.write("a.yaml", flow("f", description="two"))  # of the same size and time
+    world.restart()
+    assert opened == [str(old)]
+    assert world.flow("f").flow.spec.description == "two"
+    old.touch()
+    os.utime(old, (LONG_AGO, LONG_AGO))
+    world.restart()
+    world.restart()
+    assert opened == [str(old)] * 2  # Once for the touch.
+    monkeypatch.setattr(scan, "distrust_entry", lambda _info: "belongs to user 7")
+    world.restart()
+    assert "belongs to user 7" in world.error("a.yaml")
+    assert opened == [str(old)] * 2
+
+
 def test_what_was_applied_before_a_crash_is_not_taken_for_what_the_file_says(world: World) -> None:
     """The record of the file may be older than the flows, and the file changed back meanwhile."""
     world.write("a.yaml", flow("f", description="one"))

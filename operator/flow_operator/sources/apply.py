@@ -19,7 +19,7 @@ from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.sources.draft import Draft, depends
 from flow_operator.sources.merge import merge
 from flow_operator.sources.prune import Gone, Prune, Vanishing, judge, ripe
-from flow_operator.sources.scan import Look, ManifestFile
+from flow_operator.sources.scan import Look, ManifestFile, Stamp
 from flow_operator.store import Origin, StoredFlow
 from flow_operator.store.desired import changed, check_dependencies, created, tombstone
 
@@ -35,6 +35,7 @@ class FileRecord(Struct, frozen=True, omit_defaults=True):
         seen: SHA-256 of its content when it was last looked at.
         error: what was wrong then.
         since: wall time of when that began to be so.
+        stamp: of the file when that content was last read; who finds it so need not read it again.
     """
 
     sha256: str = ""
@@ -44,6 +45,7 @@ class FileRecord(Struct, frozen=True, omit_defaults=True):
     seen: str = ""
     error: str = ""
     since: float = 0.0
+    stamp: Stamp | None = None
 
 
 class Context(NamedTuple):
@@ -288,6 +290,8 @@ class Apply:
             documents = digest(manifest.document for manifest in file.manifests)
             flows = tuple(manifest.flow.flow_id for manifest in file.manifests)
             known = FileRecord(file.sha256, flows, flows, documents, known.seen, known.error)
+        if not file.faults and known.stamp != file.stamp:
+            known = replace(known, stamp=file.stamp)
         if known.never:
             never = tuple(f for f in known.never if not self._has(file.name, f))
             known = replace(known, never=never)

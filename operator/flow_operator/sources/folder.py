@@ -29,7 +29,7 @@ from flow_operator.sources.apply import (
 )
 from flow_operator.sources.draft import Draft, MovedError
 from flow_operator.sources.prune import QUIET, Prune, Vanishing, all_held
-from flow_operator.sources.scan import PATIENCE, SETTLE, Look, ManifestFile, Scanner
+from flow_operator.sources.scan import PATIENCE, SETTLE, Look, ManifestFile, Scanner, Stamp
 from flow_operator.sources.summary import Summary
 from flow_operator.sources.watch import Watcher, WatchMode
 from flow_operator.store import Foresee, Store, write_durably
@@ -102,7 +102,7 @@ class FolderSource:
         self._prune = prune
         self._foresee = foresee
         self._clock = clock
-        self._scanner = Scanner(folder, clock, self._recall)
+        self._scanner = Scanner(folder, clock, self._recall, self._unchanged)
         self._state = _load(state)
         self._vanishing = Vanishing(frozenset(self._state.held), self._state.why)
         self._look = Look({})
@@ -323,6 +323,11 @@ class FolderSource:
             write_durably(self._path, msgspec.json.encode(state))
             self._state = state
             self._flows = _flows_of(state)
+
+    def _unchanged(self, name: str, stamp: Stamp) -> str:
+        """The SHA-256 of a file's content that was applied, if the file is as it was then."""
+        record = self._state.files.get(name)
+        return record.sha256 if record is not None and record.stamp == stamp else ""
 
     def _recall(self, name: str, sha256: str) -> tuple[Manifest, ...] | None:
         """What a file holds whose content was applied before."""

@@ -65,6 +65,10 @@ class Stamp(NamedTuple):
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
 
+Unchanged = Callable[[str, Stamp], str]
+"""File name and stamp -> SHA-256 of its content, if it had that stamp when it was last read."""
+
+
 class ManifestFile(Struct, frozen=True):
     """One file as last read.
 
@@ -73,6 +77,7 @@ class ManifestFile(Struct, frozen=True):
         base: the directory that its relative paths start from.
         sha256: of its content; empty if that could not be read.
         faults: why it cannot be used; its flows stay as they are then.
+        stamp: that it had with this content; None if it cannot be used.
     """
 
     name: str
@@ -80,6 +85,7 @@ class ManifestFile(Struct, frozen=True):
     sha256: str = ""
     manifests: tuple[Manifest, ...] = ()
     faults: tuple[Fault, ...] = ()
+    stamp: Stamp | None = None
 
 
 class Look(Struct, frozen=True):
@@ -135,6 +141,10 @@ def _never(_name: str, _sha256: str) -> None:
     return None
 
 
+def _unknown(_name: str, _stamp: Stamp) -> str:
+    return ""
+
+
 class Scanner:
     """Looks at a folder; remembers files that did not change.
 
@@ -142,12 +152,20 @@ class Scanner:
         folder: where.
         clock: for settling.
         recall: asked before a content is parsed.
+        unchanged: asked before a file is opened.
     """
 
-    def __init__(self, folder: Path, clock: Clock, recall: Recall = _never) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        recall: Recall = _never,
+        unchanged: Unchanged = _unknown,
+    ) -> None:
         self._folder = folder
         self._clock = clock
         self._recall = recall
+        self._unchanged = unchanged
         self._known: dict[str, tuple[Stamp, ManifestFile]] = {}
         self._first_seen: dict[str, tuple[Stamp, float]] = {}
         self._writing_since: dict[str, float] = {}
@@ -281,7 +299,9 @@ class Scanner:
         return ManifestFile(name, self._base(name), faults=(Fault(why, file=name),))
 
     def _base(self, name: str) -> str:
-        return str((self._folder / name).parent)
+        # Not by pathlib, which takes longer than all else about a file that has not changed.
+        below = name.rpartition("/")[0]
+        return os.path.join(self._folder, below) if below else str(self._folder)
 
     # --- one file ------------------------------------------------------------------------
 
@@ -293,7 +313,7 @@ class Scanner:
         stamp = Stamp.of(info)
         known = self._known.get(name)
         if known is None or known[0] != stamp:
-            known = stamp, self._read(name, path, info)
+            known = stamp, self._remembered(name, info) or self._read(name, path, info)
             self._known[name] = known
             self._first_seen.pop(name, None)
         return known[1]
@@ -311,18 +331,30 @@ class Scanner:
         self._check_still(name, link)  # Just being swapped?
         raise _Unusable("it is a link to nothing")
 
+    def _remembered(self, name: str, info: os.stat_result) -> ManifestFile | None:
+        """What a file holds that an earlier operator has read as it is now."""
+        stamp = Stamp.of(info)
+        sha256 = self._unchanged(name, stamp)
+        # That one may have been another user.
+        manifests = self._recall(name, sha256) if sha256 and not distrust_entry(info) else None
+        if manifests is None:
+            return None
+        return ManifestFile(name, self._base(name), sha256, manifests, stamp=stamp)
+
     def _read(self, name: str, path: str, info: os.stat_result) -> ManifestFile:
         """Read and parse a file that nobody is writing."""
         kind = stat.S_IFMT(info.st_mode)
         if kind != stat.S_IFREG:  # Opening one could block, or do anything.
             raise _Unusable(f"it is {_KINDS.get(kind, 'no file')}, not a file")
-        self._check_still(name, Stamp.of(info))
+        stamp = Stamp.of(info)
+        self._check_still(name, stamp)
         reason = distrust_entry(info)
         if reason:
             raise _Unusable(f"it {reason}")
         if info.st_size > MAX_FILE:
             raise _Unusable(f"it is larger than {MAX_FILE} bytes")
-        return self._parse(name, _content(path, Stamp.of(info)))
+        file = self._parse(name, _content(path, stamp))
+        return file if file.faults else replace(file, stamp=stamp)
 
     def _check_still(self, name: str, stamp: Stamp) -> None:
         now = self._clock.monotonic()
