@@ -43,6 +43,7 @@ from flow_operator.options import read_settings
 from flow_operator.prober import Prober
 from flow_operator.process import (
     collect_seldom,
+    collecting_nothing,
     configure_logging,
     give_memory_back,
     share_the_interpreter,
@@ -190,6 +191,20 @@ class Operator:
         Raises:
             FlowError: the data directory or the shim cannot be used; the message says why.
         """
+        with collecting_nothing():
+            self._take_back()
+        if self._folder is not None:
+            # Before anything is launched: it may have been edited or removed meanwhile.
+            self._folder.start()
+        for name, can in self._capabilities().items():
+            log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
+        self._welcome(self._adopted)
+        self._warn()
+        self._gauges.start()
+        self._controller.start()
+
+    def _take_back(self) -> None:
+        """Read what earlier operators have left, serve, and take back what they have started."""
         # It starts while we read; it has a processor of its own.
         self._local.prepare()
         try:
@@ -203,15 +218,6 @@ class Operator:
         self._logs.start()
         self._controller.take_back()
         self._adopted = self._controller.adopted()
-        if self._folder is not None:
-            # Before anything is launched: it may have been edited or removed meanwhile.
-            self._folder.start()
-        for name, can in self._capabilities().items():
-            log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
-        self._welcome(self._adopted)
-        self._warn()
-        self._gauges.start()
-        self._controller.start()
 
     def _recover(self) -> None:
         """Read what earlier operators have left."""

@@ -69,3 +69,39 @@ def test_what_is_no_garbage_is_seldom_looked_through_for_some(script, tmp_path) 
         timeout=30,
     )
     assert int(told.stdout) > 10_000  # Python's own is 700, from 3.12 on 2,000
+
+
+STARTED = """
+import gc, sys
+import flow_operator.flowd as flowd
+
+recover = flowd.Operator._recover
+
+def seen(self):
+    print("off" if not gc.isenabled() else "on")
+    recover(self)
+
+def instead(self, signals):
+    print("on" if gc.isenabled() else "off", gc.get_freeze_count())
+
+flowd.Operator._recover = seen
+flowd.Operator.run_until = instead
+flowd.main()
+"""
+
+
+def test_what_is_read_at_the_start_is_never_looked_through(tmp_path) -> None:
+    """It stays: flows, what is remembered of them, and modules."""
+    listen = f"unix:{tmp_path}/sock"
+    told = subprocess.run(
+        [sys.executable, "-c", STARTED, "--data", str(tmp_path / "data"), "--listen", listen],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=30,
+    )
+    words = [line for line in told.stdout.splitlines() if line.startswith(("on", "off"))]
+    assert words[0] == "off"
+    state, frozen = words[1].split()
+    assert state == "on"
+    assert int(frozen) > 10_000
