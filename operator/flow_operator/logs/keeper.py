@@ -7,7 +7,6 @@ grows is looked at, the more often the faster it grows.
 from __future__ import annotations
 
 import contextlib
-import glob
 import heapq
 import itertools
 import math
@@ -191,14 +190,13 @@ class Keeper:
 
     def _look_at_all(self) -> None:
         """Look after what an earlier operator has left, of which mostly nothing is to be done."""
-        for found in glob.iglob(f"{glob.escape(str(self._layout.logs))}/*/*/"):
-            directory = found.rstrip("/")
-            if not directory.rpartition("/")[2].isdecimal():
-                continue  # What somebody has put there is no replica.
-            try:
-                self._look_around(directory)
-            except OSError as error:
-                log.warning("cannot look after logs", path=directory, error=str(error))
+        for flow in _directories(str(self._layout.logs)):
+            for replica in _directories(flow.path):
+                if replica.name.isdecimal():  # What somebody has put there else is none.
+                    try:
+                        self._look_around(replica.path)
+                    except OSError as error:
+                        _tell_unseen(replica.path, error)
 
     def _look_around(self, directory: str) -> None:
         """Look after the logs of one instance.
@@ -379,6 +377,22 @@ def _still(found: Mapping[str, os.stat_result], limits: Limits) -> bool:
         and live.st_size < limits.size
         and (live.st_size == 0 or (times is not None and times.st_mtime_ns >= live.st_mtime_ns))
     )
+
+
+def _directories(path: str) -> list[os.DirEntry[str]]:
+    """Those in a directory; one that cannot be read holds none, and that is told."""
+    try:
+        with os.scandir(path) as entries:
+            return [entry for entry in entries if entry.is_dir()]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _tell_unseen(path, error)
+        return []
+
+
+def _tell_unseen(path: str, error: OSError) -> None:
+    log.warning("cannot look after logs", path=path, error=str(error))
 
 
 def _make(path: str) -> None:
