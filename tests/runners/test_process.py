@@ -21,7 +21,7 @@ import pytest
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, TerminalError
 from flow_operator.logs import Keeper
-from flow_operator.runners import groups, measure
+from flow_operator.runners import groups, measure, process
 from flow_operator.runners.base import Call, Handle, Launch, LogPart, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc
@@ -415,16 +415,19 @@ class TestProcessRunner(RunnerContract):
     def test_what_may_not_be_read_is_not_counted(
         self, runner: Runner, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Another user's descriptors are none of our business: 0, and the rest is told."""
+        """Another user's descriptors, where the kernel hides them: 0, and the rest is told."""
         self.run(runner, FOREVER)
-        real = os.listdir
 
-        def listdir(path: str) -> list[str]:
-            if str(path).endswith("/fd"):
-                raise PermissionError(13, "Permission denied", path)
-            return real(path)
+        def hides(real: Callable[..., Any]) -> Callable[..., Any]:
+            def told(path: str, **named: Any) -> Any:
+                if str(path).endswith("/fd"):
+                    raise PermissionError(13, "Permission denied", path)
+                return real(path, **named)
 
-        monkeypatch.setattr(os, "listdir", listdir)
+            return told
+
+        for name in ("listdir", "stat"):
+            monkeypatch.setattr(os, name, hides(getattr(os, name)))
 
         def told() -> None:
             [used] = runner.usage(["demo"])["r1"]
@@ -677,6 +680,32 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         runner.forget("r1")
         assert not group.exists()
         assert group.parent.exists()
+
+    def test_steps_that_have_left_their_group_are_found_paused(self, runner: Runner) -> None:
+        """They stand still by a signal; of a group that has gone nobody can be asked."""
+        self.run(runner, FOREVER)
+        group, [view] = self.group(runner), self.one(runner).steps
+        assert group is not None
+        (group.parent / "cgroup.procs").write_text(str(view.pid))
+        with self.connect() as other:
+            assert not self.one(other).frozen
+        cgroups.remove(str(group))
+        runner.freeze("r1")
+        self.await_frozen(runner, frozen=True)
+        assert groups.state(str(group)) == (False, False)
+        with self.connect() as other:
+            assert self.one(other).frozen
+
+    def test_whom_the_group_tells_of_is_not_looked_at(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """There may be ten thousand of them to be taken back."""
+        self.run(runner, FOREVER)
+        looked: list[int] = []
+        monkeypatch.setattr(process, "read_proc", looked.append)
+        with self.connect() as other:
+            assert not self.one(other).frozen
+        assert looked == []
 
     def test_a_group_outlives_its_shim_also_without_a_step(self, runner: Runner) -> None:
         """What has outlived every step, and the shim too, is found by the group, and killed."""

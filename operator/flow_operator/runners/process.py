@@ -713,8 +713,10 @@ def _labels(flow_id: str, replica: int, names: Iterable[str]) -> dict[str, Any]:
 
 
 def _all_stopped(run: _Run) -> bool:
-    """Whether a run that an earlier operator left was paused by it: its group tells, or else its
-    leaders: where they are in no group, or all have left it."""
+    """Whether a run that an earlier operator left was paused by it.
+
+    Its group tells; its leaders do where they are in none, or all have left it.
+    """
     if run.group:
         frozen, populated = groups.state(run.group)
         if frozen or populated:
