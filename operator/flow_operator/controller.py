@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import structlog
 
@@ -43,6 +43,7 @@ class Controller:
         queue: what is to be looked at.
         clock: for what is measured.
         meter: told of each look.
+        caught_up: called, perhaps twice, once each flow that was there at the start was looked at.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of the loop, given once
@@ -56,6 +57,7 @@ class Controller:
         queue: WorkQueue,
         clock: Clock | None = None,
         meter: Meter | None = None,
+        caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
         self._memories = memories
@@ -65,6 +67,8 @@ class Controller:
         self._queue = queue
         self._clock = clock or SystemClock()
         self._meter = meter or Meter()
+        self._caught_up = caught_up
+        self._unseen: set[str] = set()
         queue.joins = reconciler.is_quick
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
@@ -87,7 +91,10 @@ class Controller:
         self._store.subscribe(self._changed)
         self._board.subscribe(self._told)
         self._board.subscribe_sources(self._queue.add)
-        self._queue.add_all(sorted(self.flow_ids()))
+        self._unseen = self.flow_ids()
+        if not self._unseen:
+            self._caught_up()
+        self._queue.add_all(sorted(self._unseen))
         for number in range(WORKERS):
             thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             thread.start()
@@ -146,6 +153,10 @@ class Controller:
                 results.append("error")
                 self._retry(flow_id, f"internal error: {error}")
                 self._queue.done(flow_id)
+        if self._unseen:
+            self._unseen.difference_update(keys)
+            if not self._unseen:
+                self._caught_up()
         mean = (self._clock.monotonic() - begun) / len(keys)
         for result in results:
             self._meter.looked(result, mean)

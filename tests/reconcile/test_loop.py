@@ -74,7 +74,9 @@ class Loop:
             queue=self.queue,
             clock=clock,
             meter=meter,
+            caught_up=lambda: self.caught_up.append(len(self.board.all())),
         )
+        self.caught_up: list[int] = []
         self.desired = Desired(self.store, self.reconciler.foresee)
 
     def start(self) -> Loop:
@@ -129,6 +131,22 @@ def test_created_flows_run_and_deleted_ones_are_gone(loop: Loop) -> None:
     assert loop.world.runs == {}
     assert loop.store.records() == {}
     assert loop.memories.flow_ids() == frozenset()
+
+
+def test_it_is_told_when_all_that_was_there_is_looked_at(root: Path, world: FakeWorld) -> None:
+    """At once if there was nothing."""
+    first = Loop(root, world, SystemClock()).start()
+    assert first.caught_up == [0]
+    for number in range(50):
+        first.create(f"f{number}", "forever")
+    for number in range(50):
+        first.reach(f"f{number}", "running")
+    first.close()
+    assert first.caught_up == [0]
+    second = Loop(root, world, SystemClock()).start()
+    eventually(lambda: _assert(bool(second.caught_up)))
+    second.close()
+    assert set(second.caught_up) == {50}
 
 
 @pytest.fixture

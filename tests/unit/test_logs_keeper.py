@@ -40,12 +40,12 @@ def make(layout: Layout, dropped: Counter[str]) -> Iterator[Make]:
     """Makes and starts keepers; all of them are closed."""
     made: list[Keeper] = []
 
-    def make(reserve: int = 0) -> Keeper:
+    def make(reserve: int = 0, patience: float = 0.0) -> Keeper:
         def tell(flow_id: str, count: int) -> None:
             dropped[flow_id] += count
 
         made.append(Keeper(layout, SystemClock(), reserve, tell))
-        made[-1].start()
+        made[-1].start(patience)
         return made[-1]
 
     yield make
@@ -199,6 +199,26 @@ def test_logs_of_an_earlier_operator_are_looked_after(make: Make, layout: Layout
     prints(path, 200_000)  # 20 MB: more than one file of the default size
     make()
     eventually(lambda: _assert(len(list(path.parent.glob("s0.log.0*"))) == 1))
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_logs_of_an_earlier_operator_wait_for_what_is_to_be_done_first(
+    make: Make, layout: Layout, told: bool
+) -> None:
+    """Until that is told to be over, or for as long as they may; what comes does not wait."""
+    old = layout.log_file("old", 0, "s0")
+    os.makedirs(os.path.dirname(old))
+    prints(old, 50_000)
+    one = make(patience=1000.0 if told else 1.5)
+    one.limit("demo", SMALL)
+    prints(one.opened("demo", 0, "s0").path, 50_000)
+    await_small(layout)
+    assert taken(layout, "old") >= 50_000 * len(LINE)
+    one.limit("old", SMALL)
+    if told:
+        always_for(0.5, lambda: _assert(taken(layout, "old") > KEPT))
+        one.search()
+    eventually(lambda: _assert(taken(layout, "old") <= KEPT))
 
 
 def test_what_somebody_has_put_beside_the_logs_is_left_alone(make: Make, layout: Layout) -> None:

@@ -103,14 +103,26 @@ class Keeper:
         self._unable: set[Key] = set()
         self._only_watched: list[str] = []
         """Paths of logs of which nothing more is known yet."""
+        self._search_by = math.inf
+        """Monotonic seconds; when to look after what lies there already."""
         self._thread = threading.Thread(target=self._work, name="logs", daemon=True)
         self.wakeups = 0
         self.rotations = 0
         self.lost = 0
 
-    def start(self) -> None:
-        """Look after what lies there already, and after what comes."""
+    def start(self, patience: float = 0.0) -> None:
+        """Look after what comes, and after what lies there already.
+
+        Args:
+            patience: seconds that the latter waits for :meth:`search`, at most.
+        """
+        self._search_by = self._clock.monotonic() + patience
         self._thread.start()
+
+    def search(self) -> None:
+        """Look after what lies there already: whatever else is to be done first, has been."""
+        self._search_by = min(self._search_by, self._clock.monotonic())
+        self._wake()
 
     def limit(self, flow_id: str, limits: Limits) -> None:
         """Set the limits of a flow's logs."""
@@ -232,7 +244,6 @@ class Keeper:
             log.warning("cannot look after a log", path=path, error=str(error))
 
     def _work(self) -> None:
-        self._look_at_all()
         poll = select.poll()
         for descriptor in (self._wake_read, self._watcher.descriptor):
             if descriptor >= 0:
@@ -242,6 +253,9 @@ class Keeper:
             self.wakeups += 1
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake_read, 4096)
+            if self._search_by <= self._clock.monotonic():
+                self._search_by = math.inf
+                self._look_at_all()
             for path in self._watcher.written():
                 self._schedule_path(path)
             for entry in self._due_now():
@@ -256,9 +270,10 @@ class Keeper:
     def _timeout(self) -> float | None:
         """Milliseconds until the next look."""
         with self._lock:
-            if not self._due:
-                return None
-            return max(self._due[0][0] - self._clock.monotonic(), 0.0) * 1000
+            next_at = min(self._due[0][0] if self._due else math.inf, self._search_by)
+        if next_at == math.inf:
+            return None
+        return max(next_at - self._clock.monotonic(), 0.0) * 1000
 
     def _due_now(self) -> list[_Log]:
         now = self._clock.monotonic()
