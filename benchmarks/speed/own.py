@@ -99,7 +99,7 @@ class Own:
                 begun = time.monotonic()
                 ours.start()
                 ours.await_ready()
-                ours.await_statuses("running", flows)
+                ours.watch_statuses("running", flows)
                 self._tell("restart-unchanged", flows, time.monotonic() - begun)
                 if register.count() != flows:
                     raise RuntimeError("a restart without changes has started processes")
