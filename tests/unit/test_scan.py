@@ -228,6 +228,25 @@ def test_one_who_writes_all_the_time_is_told_and_not_waited_for(
     assert (look.busy, look.files["a.yaml"].faults, descriptions(look)) == (False, (), ["two"])
 
 
+def test_a_file_that_comes_in_pieces_is_read_whole(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every file system gives all that is asked for at once."""
+    write(root / "a.yaml", text("a", "one"))
+    read = os.read
+    monkeypatch.setattr(scan.os, "read", lambda descriptor, _most: read(descriptor, 7))
+    assert descriptions(Scanner(root, clock).look()) == ["one"]
+
+
+def test_a_file_without_an_end_is_given_up(
+    root: Path, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever size it has told."""
+    write(root / "a.yaml", text("a"))
+    monkeypatch.setattr(scan.os, "read", lambda _descriptor, _most: b"#" * 2**20)
+    assert not Scanner(root, clock).look().files["a.yaml"].manifests
+
+
 def test_nobody_begins_to_write_while_a_file_is_read(root: Path) -> None:
     """The kernel keeps them waiting, and refuses those who would not wait."""
     path = write(root / "a.yaml", "x")

@@ -38,6 +38,9 @@ _OLD = 1.0
 
 _ATTEMPTS = 3
 
+_PIECE = 32 * 1024
+"""Bytes that are read at once, at least."""
+
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",
@@ -417,13 +420,23 @@ def _content(path: str, stamp: Stamp) -> bytes:
         with _lease(descriptor):
             data = b""
             if Stamp.of(os.fstat(descriptor)) == stamp:
-                with open(descriptor, "rb", closefd=False) as file:
-                    data = file.read(MAX_FILE + 1)
+                data = _all_of(descriptor, stamp.size)
             if Stamp.of(os.fstat(descriptor)) != stamp:
                 raise _BeingWritten
             return data
     finally:
         os.close(descriptor)
+
+
+def _all_of(descriptor: int, size: int) -> bytes:
+    """All that a file holds; ``size`` is a guess, by which no more space is taken than needed.
+
+    To offer the largest size to each of ten thousand small files took a sixth of their time.
+    """
+    data = b""
+    while len(data) <= MAX_FILE and (more := os.read(descriptor, max(size + 1, _PIECE))):
+        data += more
+    return data
 
 
 @contextmanager
