@@ -200,6 +200,40 @@ def test_figures_are_taken_anew_after_two_seconds(teams: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("/flows/status?labelSelector=team=red", ["a", "c"]),
+        ("/flows/status?fieldSelector=status=running", ["b"]),
+        ("/flows/status?limit=1&continue=b", ["c"]),
+        ("/flows?labelSelector=team=red&expand=status", ["a", "c"]),
+        ("/flows?fieldSelector=status=running", []),
+    ],
+)
+def test_figures_are_taken_of_no_other_flows_than_are_asked_for(
+    teams: Any, path: str, wanted: list[str]
+) -> None:
+    """What somebody asks of one flow must not cost more, the more others there are."""
+    real, taken = teams.services.figures.added, []
+
+    def counted(statuses: Any) -> Any:
+        listed = list(statuses)
+        taken.extend(status.flow_id for status in listed)
+        return real(listed)
+
+    teams.services.figures.added = counted
+    assert teams.client.get(path).read()
+    assert taken == wanted
+    taken.clear()
+    teams.client.get("/flows/status").read()
+    taken.clear()
+    assert teams.client.get(path).read()
+    assert taken == []
+    teams.services.clock.advance(2.1)
+    assert teams.client.get(path).read()
+    assert taken == wanted
+
+
+@pytest.mark.parametrize(
     ("query", "wanted"),
     [
         ("labelSelector=team=red", ["a", "c"]),

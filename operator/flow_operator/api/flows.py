@@ -34,7 +34,7 @@ from flow_operator.api.parameters import DRY_RUN, FORCE, Choice, dry_run
 from flow_operator.api.statuses import Statuses
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, NotFoundError
 from flow_operator.manifest import Document, Manifest, load_manifest
-from flow_operator.model.status import Change, FlowStatus
+from flow_operator.model.status import Change
 from flow_operator.store import Edit, StoredFlow
 
 if TYPE_CHECKING:
@@ -232,22 +232,20 @@ def _joined(records: list[StoredFlow]) -> bytes:
 def _selected(records: list[StoredFlow], statuses: Statuses) -> list[StoredFlow]:
     """Those that the selectors of the request choose."""
     chosen = selection()
-    told = {} if chosen.fields is None else statuses.of(record.flow_id for record in records)
-
-    def status(flow_id: str) -> FlowStatus | None:
-        return told[flow_id].status if flow_id in told else None
-
+    standing = {} if chosen.fields is None else statuses.standing()
     return [
         record
         for record in records
-        if chosen.chooses(record.flow.metadata.labels, partial(status, record.flow_id))
+        if chosen.chooses(record.flow.metadata.labels, partial(standing.get, record.flow_id))
     ]
 
 
 def _expanded(records: list[StoredFlow], statuses: Statuses) -> bytes:
-    told = statuses.of(record.flow_id for record in records)
+    standing = statuses.standing()
+    asked = [standing[record.flow_id] for record in records if record.flow_id in standing]
+    told = {entry.status.flow_id: entry.body for entry in statuses.of(asked)}
     parts = [
-        b'%b,"status":%b}' % (record.body[:-1], told[record.flow_id].body)
+        b'%b,"status":%b}' % (record.body[:-1], told[record.flow_id])
         if record.flow_id in told
         else record.body
         for record in records

@@ -90,12 +90,12 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
         if stream is not None:
             return stream
         version = version_of(services.board, services.board.changes.revision)
-        snapshot = statuses.now()
         if whole():
+            snapshot = statuses.now()
             return tagged_response(snapshot.whole(), snapshot.etag, Resource_Version=version)
-        found = [entry for entry in snapshot.told if matches is None or matches(entry.status)]
-        part, link = page(found, lambda entry: entry.status.flow_id)
-        body = b"{%b}" % b",".join([entry.keyed for entry in part])
+        found = [s for s in statuses.standing().values() if matches is None or matches(s)]
+        part, link = page(sorted(found, key=_flow_id), _flow_id)
+        body = b"{%b}" % b",".join([entry.keyed for entry in statuses.of(part)])
         return tagged_response(body, etag_of(body), **link, Resource_Version=version)
 
     @app.get("/flows/status/<flow_id>", operation=READ)
@@ -109,6 +109,10 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
             return stream
         body = msgspec.json.encode(services.figures.added([status])[0])
         return tagged_response(body, etag_of(body), Resource_Version=version)
+
+
+def _flow_id(status: FlowStatus) -> str:
+    return status.flow_id
 
 
 def _matches() -> Matches | None:

@@ -85,11 +85,24 @@ class Statuses:
                 self._sampled = moment if stale else self._sampled
             return self._snapshot
 
-    def of(self, flow_ids: Iterable[str]) -> dict[str, Told]:
-        """Those of some flows; one that has gone meanwhile is left out."""
-        self.now()
-        known = self._known
-        return {flow_id: known[flow_id] for flow_id in flow_ids if flow_id in known}
+    def standing(self) -> dict[str, FlowStatus]:
+        """All as they stand, without figures; by flow_id, in no order."""
+        return _statuses(self._services)
+
+    def of(self, statuses: Iterable[FlowStatus]) -> list[Told]:
+        """Some of those that stand; figures are taken of no others.
+
+        What was encoded for a list of all is used as long as that is good.
+        """
+        with self._lock:
+            good = self._services.clock.monotonic() - self._sampled < MAX_AGE
+            known = self._known if good else {}
+        asked = list(statuses)
+        told = {status.flow_id: known.get(status.flow_id) for status in asked}
+        changed = [s for s in asked if (t := told[s.flow_id]) is None or not _same(t.status, s)]
+        for status, figured in zip(changed, self._services.figures.added(changed), strict=True):
+            told[status.flow_id] = Told(status, msgspec.json.encode(figured))
+        return [entry for entry in told.values() if entry is not None]
 
     def _take(self, statuses: Mapping[str, FlowStatus], *, stale: bool) -> None:
         known = self._known
