@@ -606,6 +606,24 @@ def test_an_unchanged_file_is_not_opened_again_after_a_restart(
     assert opened == [str(old)] * 2
 
 
+def test_where_seconds_are_counted_a_file_is_opened_again_after_a_restart(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may have changed in the second in which it was read."""
+    fine = scan.Stamp.of
+    second = 10**9
+
+    def coarse(info: os.stat_result) -> scan.Stamp:
+        return fine(info)._replace(modified=4 * second, changed=5 * second)
+
+    monkeypatch.setattr(scan.Stamp, "of", coarse)
+    world.write("a.yaml", flow("f", description="one"))
+    world.look()
+    world.write("a.yaml", flow("f", description="two"))
+    world.restart()
+    assert world.flow("f").flow.spec.description == "two"
+
+
 def test_what_was_applied_before_a_crash_is_not_taken_for_what_the_file_says(world: World) -> None:
     """The record of the file may be older than the flows, and the file changed back meanwhile."""
     world.write("a.yaml", flow("f", description="one"))

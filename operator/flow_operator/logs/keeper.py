@@ -121,8 +121,9 @@ class Keeper:
 
     def search(self) -> None:
         """Look after what lies there already: whatever else is to be done first, has been."""
-        self._search_by = min(self._search_by, self._clock.monotonic())
-        self._wake()
+        if self._search_by < math.inf:  # Once is enough.
+            self._search_by = min(self._search_by, self._clock.monotonic())
+            self._wake()
 
     def limit(self, flow_id: str, limits: Limits) -> None:
         """Set the limits of a flow's logs."""

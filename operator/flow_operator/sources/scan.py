@@ -67,6 +67,14 @@ class Stamp(NamedTuple):
         """The stamp of what was seen."""
         return cls(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns)
 
+    @property
+    def telling(self) -> bool:
+        """Whether it would be another after every change, also after two at once.
+
+        Some file systems (FAT, old ones over the network) count whole seconds, or two.
+        """
+        return self.changed % 10**9 != 0
+
 
 Unchanged = Callable[[str, Stamp], str]
 """File name and stamp -> SHA-256 of its content, if it had that stamp when it was last read."""
@@ -80,7 +88,7 @@ class ManifestFile(Struct, frozen=True):
         base: the directory that its relative paths start from.
         sha256: of its content; empty if that could not be read.
         faults: why it cannot be used; its flows stay as they are then.
-        stamp: that it had with this content; None if it cannot be used.
+        stamp: that it had with this content; None if it cannot be used, or the stamp cannot.
     """
 
     name: str
@@ -357,7 +365,7 @@ class Scanner:
         if info.st_size > MAX_FILE:
             raise _Unusable(f"it is larger than {MAX_FILE} bytes")
         file = self._parse(name, _content(path, stamp))
-        return file if file.faults else replace(file, stamp=stamp)
+        return replace(file, stamp=stamp) if stamp.telling and not file.faults else file
 
     def _check_still(self, name: str, stamp: Stamp) -> None:
         now = self._clock.monotonic()
