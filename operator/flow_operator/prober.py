@@ -19,7 +19,7 @@ from typing import NamedTuple
 from msgspec import Struct
 
 from flow_operator.clock import Clock, rfc3339
-from flow_operator.errors import FlowError
+from flow_operator.errors import FlowError, RetryableError
 from flow_operator.lines import LineSearch
 from flow_operator.model.flow import HttpGetAction, Probe, ProbeKind, Step, TcpSocketAction
 from flow_operator.model.status import ProbeStatus
@@ -256,7 +256,7 @@ class Prober:
         with self._changed:
             if self._closed or not self._current(watch):
                 return
-            changed = watch.add(result, self._clock.wall())
+            changed = result is not None and watch.add(result, self._clock.wall())
             if not watch.settled:
                 self._push(watch, target.probe.period.seconds)
             else:
@@ -264,7 +264,8 @@ class Prober:
         if changed:
             self._notify(target.launch.flow.flow_id)
 
-    def _check(self, watch: _Watch) -> CheckResult:
+    def _check(self, watch: _Watch) -> CheckResult | None:
+        """What a probe finds; None if nobody could look, which says nothing about the step."""
         target, probe = watch.target, watch.target.probe
         timeout = probe.timeout.seconds
         runner = self._runners[target.launch.flow.spec.runner]
@@ -277,6 +278,8 @@ class Prober:
                 return self._look_for_line(watch.search, target.key, runner, timeout)
             assert probe.exec is not None  # noqa: S101 - validated: exactly one of the four
             return runner.check(target.launch, target.step, probe.exec.command, timeout)
+        except RetryableError:
+            return None
         except (OSError, ValueError, http.client.HTTPException, FlowError) as error:
             # ValueError: a host that is no name, as IDNA tells it.
             return CheckResult(ok=False, message=str(error) or type(error).__name__)

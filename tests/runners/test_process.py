@@ -5,10 +5,12 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import queue
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -89,6 +91,24 @@ class TestProcessRunner(RunnerContract):
         os.kill(shim, signal.SIGKILL)
         eventually(lambda: _assert(runner._shim_pid != shim))
         return shim
+
+    def test_a_check_ends_with_its_shim(self, runner: Runner) -> None:
+        """Nobody tells its end any more, and it says nothing about the step."""
+        launch = self.run(runner, FOREVER)
+        [step], ended = launch.flow.spec.steps, queue.SimpleQueue[Exception]()
+
+        def check() -> None:
+            try:
+                runner.check(launch, step, ("sleep", "1000"), 1000.0)
+            except RetryableError as error:
+                ended.put(error)
+
+        thread = threading.Thread(target=check, daemon=True)
+        thread.start()
+        eventually(lambda: _assert(len(processes_of(self.layout.root)) == 2))
+        self.replace_shim()
+        assert "the shim went away" in str(ended.get(timeout=20))
+        thread.join()
 
     def work(self) -> Path:
         return Path(self.layout.work_dir("demo"))

@@ -14,6 +14,7 @@ import pytest
 from msgspec import structs
 
 from flow_operator.clock import SystemClock
+from flow_operator.errors import RetryableError
 from flow_operator.model.status import ProbeStatus
 from flow_operator.prober import ProbeKey, Prober, Target, Verdict
 from flow_operator.runners.base import CheckResult, Launch, LogPart
@@ -194,6 +195,23 @@ def test_liveness_fails_only_after_its_threshold(bench):
     assert done.wait(10)
     assert seen[:6] == [frozenset()] * 6
     assert seen[6] == {("run", 0, 1)}
+
+
+def test_a_look_that_nobody_could_take_says_nothing(bench):
+    """A step is not ended because its runner was away, and is probed on."""
+    calls: list[str] = []
+
+    def execute(*arguments: object) -> CheckResult:
+        calls.append("")
+        if len(calls) < 5:
+            raise RetryableError("the runner is away")
+        return CheckResult(ok=False, message="as told")
+
+    bench.check = execute
+    bench.sync(liveness={**EXEC, "failureThreshold": 1})
+    eventually(lambda: _assert(bench.verdict().unhealthy))
+    assert len(calls) >= 5
+    assert bench.results()["liveness"].message == "as told"
 
 
 def test_readiness_succeeds_only_after_its_threshold(bench):

@@ -253,6 +253,10 @@ class ProcessRunner:
                 return
             self._link = None
         log.warning("shim lost", pid=self._shim_pid)
+        for tag in list(self._checks):
+            check = self._checks.pop(tag, None)
+            if check is not None:  # Its end would be waited for until the check's timeout.
+                check.set_exception(RetryableError("the shim went away"))
         while not self._closing.is_set():
             try:
                 retry_transient(lambda: self._join(self._handles()), self._closing)
