@@ -92,6 +92,19 @@ class TestProcessRunner(RunnerContract):
         eventually(lambda: _assert(runner._shim_pid != shim))
         return shim
 
+    def test_what_outlives_its_step_and_stands_still_is_let_go_on(self, runner: Runner) -> None:
+        """Else it could not end by itself, nor by SIGTERM."""
+        self.run(runner, "sleep 0.5 & exec sleep 1000")
+        eventually(lambda: _assert(len(processes_of(self.layout.root)) == 2))
+        [leader] = [step.pid for step in self.one(runner).steps]
+        [child] = set(processes_of(self.layout.root)) - {leader}
+        os.kill(child, signal.SIGSTOP)
+        os.kill(leader, signal.SIGKILL)
+        self.await_exit(runner)
+        runner.sweep("r1", None)
+        self.await_gone(runner, "r1")
+        assert not alive(child)
+
     def test_a_check_ends_with_its_shim(self, runner: Runner) -> None:
         """Nobody tells its end any more, and it says nothing about the step."""
         launch = self.run(runner, FOREVER)

@@ -265,6 +265,9 @@ class Census:
         if populated and job.number == signal.SIGKILL:
             self._change(run, "kill")
         for proc in mine:
+            if proc.state in STOPPED_STATES:
+                # An operator was killed while it paused the run. Who stands still does not end.
+                send_signal(proc, signal.SIGCONT)
             if job.number is not None and (proc.pid, proc.start) not in job.signalled:
                 send_signal(proc, job.number)
                 job.signalled.add((proc.pid, proc.start))
