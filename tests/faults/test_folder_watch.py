@@ -149,7 +149,7 @@ def test_an_overflowing_queue_loses_no_file(flowd: Flowd, count: int | None) -> 
         assert len(flowd.client.get("/flows").json()) == count
 
     eventually(found, within=120, every=0.5)
-    assert "overflow" in flowd.log.read_text()
+    eventually(lambda: _contains(flowd.log.read_text(), "overflow"))
     for number, folder in enumerate(folders):
         drop(folder, f"later{number}")
         await_flow(flowd, f"later{number}", within=5)
