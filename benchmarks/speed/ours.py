@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+from flow_operator.client import FlowClient
 from speed.clients import HttpClient
 from speed.contender import Launched, Load, Work, flow_name
 from speed.register import Register
@@ -146,20 +147,15 @@ class Ours(Launched):
     def watch_statuses(self, status: str, count: int) -> None:
         """The same, told by a watch: to ask for thousands again and again is work for it, too."""
         reached: set[str] = set()
-        with self.http.stream("GET", "/flows/status", params={"watch": "1"}) as changes:
-            changes.raise_for_status()
-            for line in changes.iter_lines():
-                change = json.loads(line)
-                flow = change["object"]
-                if change["type"] == "ERROR":
-                    raise RuntimeError(f"the watch has ended: {flow}")
-                if flow.get("status") == status:
-                    reached.add(flow["flow_id"])
-                elif "flow_id" in flow:
-                    reached.discard(flow["flow_id"])
+        with (
+            FlowClient(f"http://127.0.0.1:{self._port}") as client,
+            contextlib.closing(client.watch_statuses()) as changes,
+        ):
+            for change in changes:
+                flow = change.object
+                (reached.add if flow["status"] == status else reached.discard)(flow["flow_id"])
                 if len(reached) >= count:
                     return
-        raise RuntimeError("the watch has ended")
 
     def _await(self, met: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + PATIENCE

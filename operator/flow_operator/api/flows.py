@@ -31,7 +31,7 @@ from flow_operator.api.operation import (
     array_of,
 )
 from flow_operator.api.parameters import DRY_RUN, FORCE, Choice, dry_run
-from flow_operator.api.statuses import Statuses
+from flow_operator.api.statuses import Statuses, status_of
 from flow_operator.errors import MAX_FAULTS, Fault, InvalidError, NotFoundError
 from flow_operator.manifest import Document, Manifest, load_manifest
 from flow_operator.model.status import Change
@@ -164,8 +164,8 @@ def add_routes(app: Bottle, services: Services, statuses: Statuses) -> None:
     def list_flows() -> HTTPResponse:
         if whole():
             return tagged_response(*everything.encoded())
-        part, link = page(_selected(store.flows(), statuses), lambda record: record.flow_id)
-        body = _joined(part) if EXPAND.read() is None else _expanded(part, statuses)
+        part, link = page(_selected(services), lambda record: record.flow_id)
+        body = _joined(part) if EXPAND.read() is None else _expanded(part, services, statuses)
         return tagged_response(body, etag_of(body), **link)
 
     @app.get("/flows/<flow_id>", operation=READ)
@@ -229,21 +229,19 @@ def _joined(records: list[StoredFlow]) -> bytes:
     return b"[%b]" % b",".join([record.body for record in records])
 
 
-def _selected(records: list[StoredFlow], statuses: Statuses) -> list[StoredFlow]:
+def _selected(services: Services) -> list[StoredFlow]:
     """Those that the selectors of the request choose."""
     chosen = selection()
-    standing = {} if chosen.fields is None else statuses.standing()
     return [
         record
-        for record in records
-        if chosen.chooses(record.flow.metadata.labels, partial(standing.get, record.flow_id))
+        for record in services.store.flows()
+        if chosen.chooses(record.flow.metadata.labels, partial(status_of, services, record.flow_id))
     ]
 
 
-def _expanded(records: list[StoredFlow], statuses: Statuses) -> bytes:
-    standing = statuses.standing()
-    asked = [standing[record.flow_id] for record in records if record.flow_id in standing]
-    told = {entry.status.flow_id: entry.body for entry in statuses.of(asked)}
+def _expanded(records: list[StoredFlow], services: Services, statuses: Statuses) -> bytes:
+    standing = [status_of(services, record.flow_id) for record in records]
+    told = {entry.status.flow_id: entry.body for entry in statuses.of(filter(None, standing))}
     parts = [
         b'%b,"status":%b}' % (record.body[:-1], told[record.flow_id])
         if record.flow_id in told

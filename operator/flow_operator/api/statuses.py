@@ -98,37 +98,39 @@ class Statuses:
             good = self._services.clock.monotonic() - self._sampled < MAX_AGE
             known = self._known if good else {}
         asked = list(statuses)
-        told = {status.flow_id: known.get(status.flow_id) for status in asked}
-        changed = [s for s in asked if (t := told[s.flow_id]) is None or not _same(t.status, s)]
-        for status, figured in zip(changed, self._services.figures.added(changed), strict=True):
-            told[status.flow_id] = Told(status, msgspec.json.encode(figured))
-        return [entry for entry in told.values() if entry is not None]
+        fresh = self._encoded(status for status in asked if not _stands(known, status))
+        return [fresh.get(status.flow_id) or known[status.flow_id] for status in asked]
 
     def _take(self, statuses: Mapping[str, FlowStatus], *, stale: bool) -> None:
         known = self._known
-        changed = [
-            status
-            for flow_id, status in statuses.items()
-            if stale or flow_id not in known or not _same(known[flow_id].status, status)
-        ]
-        encode = msgspec.json.encode
-        bodies = {told.flow_id: encode(told) for told in self._services.figures.added(changed)}
-        now = dict(known)
-        for status in changed:
-            before, entry = known.get(status.flow_id), Told(status, bodies[status.flow_id])
-            if before is None or not _same(before.status, status) or before.keyed != entry.keyed:
-                now[status.flow_id] = entry
+        changed = (s for s in statuses.values() if stale or not _stands(known, s))
+        now = known | {
+            flow_id: entry
+            for flow_id, entry in self._encoded(changed).items()
+            if not _stands(known, entry.status) or known[flow_id].keyed != entry.keyed
+        }
         told = tuple(now[flow_id] for flow_id in sorted(statuses))
         if told != self._snapshot.told:
             self._snapshots += 1
             self._snapshot = Snapshot(told, f'"{self._epoch}-{self._snapshots}"')
         self._known = {entry.status.flow_id: entry for entry in told}
 
+    def _encoded(self, statuses: Iterable[FlowStatus]) -> dict[str, Told]:
+        """With their figures, by flow_id."""
+        changed = list(statuses)
+        figured = self._services.figures.added(changed)
+        pairs = zip(changed, figured, strict=True)
+        return {status.flow_id: Told(status, msgspec.json.encode(told)) for status, told in pairs}
 
-def _same(before: FlowStatus, status: FlowStatus) -> bool:
-    # Those of the board are the same objects until they change; those of flows that nobody has
-    # looked at are made each time.
-    return before is status or before == status
+
+def _stands(known: Mapping[str, Told], status: FlowStatus) -> bool:
+    """Whether a status is told as it is.
+
+    Those of the board are the same objects until they change; those of flows that nobody has looked
+    at are made each time.
+    """
+    told = known.get(status.flow_id)
+    return told is not None and (told.status is status or told.status == status)
 
 
 def _statuses(services: Services) -> dict[str, FlowStatus]:

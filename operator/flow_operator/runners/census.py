@@ -241,7 +241,8 @@ class Census:
         if job.group:
             self._change(run, "freeze")
             # Where nobody is left, a new shim may have tidied the group away.
-            if not groups.frozen(job.group) and groups.populated(job.group):
+            frozen, populated = groups.state(job.group)
+            if populated and not frozen:
                 return False
             held = groups.members(job.group)
         going = [proc for proc in _still_going(mine) if proc.pid not in held]

@@ -11,9 +11,6 @@ import errno
 import os
 from collections.abc import Iterator
 
-_FROZEN, _POPULATED = b"frozen 1\n", b"populated 1\n"
-"""Lines of cgroup.events."""
-
 _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH})
 
 
@@ -27,7 +24,7 @@ def populated(path: str) -> bool:
 
     Surer than a list of members, from which somebody who forks and exits all the time is missing.
     """
-    return _POPULATED in _lines(path, "cgroup.events")
+    return state(path)[1]
 
 
 def _members(path: str) -> Iterator[int]:
@@ -43,13 +40,13 @@ def _members(path: str) -> Iterator[int]:
 
 def frozen(path: str) -> bool:
     """Whether everybody in a group stands still."""
-    return _FROZEN in _lines(path, "cgroup.events")
+    return state(path)[0]
 
 
 def state(path: str) -> tuple[bool, bool]:
     """Whether a group is frozen, and whether anybody is in it; as of one moment."""
     lines = _lines(path, "cgroup.events")
-    return _FROZEN in lines, _POPULATED in lines
+    return b"frozen 1\n" in lines, b"populated 1\n" in lines
 
 
 def _lines(path: str, name: str) -> list[bytes]:

@@ -324,7 +324,8 @@ class Scanner:
         stamp = Stamp.of(info)
         known = self._known.get(name)
         if known is None or known[0] != stamp:
-            known = stamp, self._remembered(name, info) or self._read(name, path, info)
+            file = self._remembered(name, info, stamp) or self._read(name, path, info, stamp)
+            known = stamp, file
             self._known[name] = known
             self._first_seen.pop(name, None)
         return known[1]
@@ -342,9 +343,8 @@ class Scanner:
         self._check_still(name, link)  # Just being swapped?
         raise _Unusable("it is a link to nothing")
 
-    def _remembered(self, name: str, info: os.stat_result) -> ManifestFile | None:
+    def _remembered(self, name: str, info: os.stat_result, stamp: Stamp) -> ManifestFile | None:
         """What a file holds that an earlier operator has read as it is now."""
-        stamp = Stamp.of(info)
         sha256 = self._unchanged(name, stamp)
         # That one may have been another user.
         manifests = self._recall(name, sha256) if sha256 and not distrust_entry(info) else None
@@ -352,20 +352,18 @@ class Scanner:
             return None
         return ManifestFile(name, self._base(name), sha256, manifests, stamp=stamp)
 
-    def _read(self, name: str, path: str, info: os.stat_result) -> ManifestFile:
+    def _read(self, name: str, path: str, info: os.stat_result, stamp: Stamp) -> ManifestFile:
         """Read and parse a file that nobody is writing."""
         kind = stat.S_IFMT(info.st_mode)
         if kind != stat.S_IFREG:  # Opening one could block, or do anything.
             raise _Unusable(f"it is {_KINDS.get(kind, 'no file')}, not a file")
-        stamp = Stamp.of(info)
         self._check_still(name, stamp)
         reason = distrust_entry(info)
         if reason:
             raise _Unusable(f"it {reason}")
         if info.st_size > MAX_FILE:
             raise _Unusable(f"it is larger than {MAX_FILE} bytes")
-        file = self._parse(name, _content(path, stamp))
-        return replace(file, stamp=stamp) if stamp.telling and not file.faults else file
+        return self._parse(name, _content(path, stamp), stamp if stamp.telling else None)
 
     def _check_still(self, name: str, stamp: Stamp) -> None:
         now = self._clock.monotonic()
@@ -377,7 +375,7 @@ class Scanner:
         elif now - seen[1] < SETTLE:
             raise _BeingWritten
 
-    def _parse(self, name: str, data: bytes) -> ManifestFile:
+    def _parse(self, name: str, data: bytes, stamp: Stamp | None) -> ManifestFile:
         file = ManifestFile(name, self._base(name), hashlib.sha256(data).hexdigest())
         try:
             manifests = self._recall(name, file.sha256)
@@ -387,7 +385,7 @@ class Scanner:
             return replace(file, faults=(_bad_utf8(name, data, error.start),))
         except InvalidError as error:
             return replace(file, faults=error.faults)
-        return replace(file, manifests=manifests)
+        return replace(file, manifests=manifests, stamp=stamp)
 
 
 class _Seen:
