@@ -53,6 +53,8 @@ STORES = 'while read -r line; do echo "$line" >>$FLOW_DATA/stored; done'
 CHATTY = "while :; do seq 1 2000; sleep 0.2; done"
 CHECK = {"exec": {"command": ["test", "-d", "/proc/self"]}, "period": "1s", "timeout": "10s"}
 
+Member = tuple[Proc, Identity]
+
 
 def plain(_: int) -> dict[str, Any]:
     return {"steps": ["exec sleep 1000"]}
@@ -226,7 +228,7 @@ class Churn:
         members = members_of(self.flowd.data)
         self.never_twice(members)
         assert statuses.keys() == self.documents.keys()
-        by_flow: dict[str, list[tuple[Proc, Identity]]] = defaultdict(list)
+        by_flow: dict[str, list[Member]] = defaultdict(list)
         for proc, who in members:
             by_flow[who.flow_id].append((proc, who))
         assert by_flow.keys() <= self.documents.keys(), "an orphan of no flow"
@@ -239,24 +241,23 @@ class Churn:
                     f"{name}, to be {self.desired(name)}: {error} {told}"
                 ) from None
 
-    def never_twice(self, members: list[tuple[Proc, Identity]]) -> None:
+    def never_twice(self, members: list[Member]) -> None:
         """At no time do two runs of one replica live, nor two attempts of one step."""
-        leaders: dict[tuple[str, int, str], list[Proc]] = defaultdict(list)
-        runs: dict[tuple[str, int], dict[str, Proc]] = defaultdict(dict)
+        leaders: dict[tuple[str, int, str], list[Member]] = defaultdict(list)
+        runs: dict[tuple[str, int], dict[str, Member]] = defaultdict(dict)
         for proc, who in members:
             if proc.pid == proc.sid:
-                leaders[who.flow_id, who.replica, who.step].append(proc)
-                runs[who.flow_id, who.replica][who.run] = proc
-        for key, procs in (*leaders.items(), *((k, list(r.values())) for k, r in runs.items())):
-            if len(procs) > 1:
+                leaders[who.flow_id, who.replica, who.step].append((proc, who))
+                runs[who.flow_id, who.replica][who.run] = proc, who
+        for key, found in (*leaders.items(), *((k, list(r.values())) for k, r in runs.items())):
+            if len(found) > 1:
                 # One may have ended, and its successor begun, while we went over /proc.
-                still = [proc for proc in procs if lives(proc)]
+                still = [(proc, who) for proc, who in found if lives(proc)]
                 if len(still) > 1:
-                    pytest.fail(f"{key} runs twice: {still}, after {self.done}")
+                    record = (self.flowd.data / "runs" / f"{key[0]}.json").read_text()
+                    pytest.fail(f"{key} runs twice: {still}, {record}, after {self.done}")
 
-    def as_wanted(
-        self, name: str, statuses: dict[str, Any], members: list[tuple[Proc, Identity]]
-    ) -> None:
+    def as_wanted(self, name: str, statuses: dict[str, Any], members: list[Member]) -> None:
         status, desired = statuses[name], self.desired(name)
         spec = self.documents[name]["spec"]
         assert status["desired"] == desired

@@ -22,7 +22,7 @@ from flow_operator.clock import SystemClock
 from flow_operator.logs import Keeper
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import Layout
-from support import Flowd, alive, always_for, eventually, make_document, processes_of
+from support import Flowd, alive, always_for, eventually, make_document, processes_of, require
 
 OTHER = "\n# Another version of this program.\n"
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done"
@@ -156,6 +156,54 @@ def test_what_runs_without_any_record_is_ended_before_it_runs_twice(flowd: Flowd
         assert not set(before) & set(flowd.pids("one"))
 
     eventually(one_copy)
+
+
+@contextlib.contextmanager
+def _late(pid: int, seconds: float) -> Iterator[None]:
+    """What that process starts comes to its program so many seconds late."""
+    require(None if shutil.which("strace") else "needs strace")
+    inject = f"inject=execve:delay_enter={seconds * 1e6:.0f}"
+    with subprocess.Popen(
+        ["strace", "-f", "-p", str(pid), "-e", "trace=execve", "-e", inject],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as tracer:
+        assert tracer.stderr is not None
+        if "attached" not in tracer.stderr.readline():
+            pytest.skip("nobody may be traced here")
+        try:
+            yield
+        finally:
+            tracer.terminate()
+            tracer.communicate()
+
+
+@pytest.mark.parametrize("how", ["spawned", "forked"])
+def test_a_step_that_has_not_come_to_its_program_holds_up_the_next_shim(
+    make_flowd: Make, how: str
+) -> None:
+    """Nobody can know it yet. It has what its shim had open, the lock among it."""
+    flowd = make_flowd("--cgroups", "off").start()
+    shim = flowd.shim_pid()
+    step = {"name": "s0", "script": "exec sleep 1000"}
+    if how == "forked":
+        step["resources"] = {"rlimits": {"core": 0}}
+    with _late(shim, 2):
+        flowd.create(make_document("one", step))
+
+        def born() -> int:
+            [child] = Path(f"/proc/{shim}/task/{shim}/children").read_text().split()
+            assert os.getsid(int(child)) == int(child)
+            return int(child)
+
+        child = eventually(born)
+        os.kill(shim, signal.SIGKILL)
+        eventually(lambda: _assert(flowd.shim_pid() not in (0, shim, child)))
+        flowd.await_status("one", "running")
+        assert flowd.pids("one") == [child]
+        assert processes_of(flowd.data) == [child]
 
 
 # --- pipes that nobody holds -----------------------------------------------------------------

@@ -26,7 +26,7 @@ from flow_operator.logs import Keeper
 from flow_operator.runners import groups, measure, process
 from flow_operator.runners.base import Call, Handle, Launch, LogPart, Runner, StepView
 from flow_operator.runners.process import ProcessRunner
-from flow_operator.runners.procfs import read_proc
+from flow_operator.runners.procfs import read_proc, told_by
 from flow_operator.settings import Layout
 from flow_operator.shim import cgroups, protocol
 from runners.contract import FOREVER, RunnerContract
@@ -45,6 +45,17 @@ def reaping() -> Iterator[Callable[[int], None]]:
 
 
 PR_SET_CHILD_SUBREAPER = 36
+
+CLEARED = "exec env -i sleep 1000"
+
+TITLED = f"""exec {sys.executable} -c '
+import time
+begin, end = map(int, open("/proc/self/stat").read().split()[-3:-1])
+with open("/proc/self/mem", "r+b", buffering=0) as memory:
+    memory.seek(begin)
+    memory.write(b"postgres: checkpointer".ljust(end - begin))
+time.sleep(1000)'"""
+"""What setproctitle(3) does."""
 
 COUNTING = "sh -c 'while :; do echo tick; sleep 0.01; done'"
 
@@ -376,6 +387,18 @@ class TestProcessRunner(RunnerContract):
             other.recover([Handle("r1", "demo", 0, ("s0",), (unknown,))])
             assert self.one(other).steps[0].pid == view.pid
 
+    @pytest.mark.parametrize("script", [CLEARED, TITLED], ids=["cleared", "titled"])
+    def test_a_step_whose_environment_tells_nothing_is_taken_back(
+        self, runner: Runner, script: str
+    ) -> None:
+        """Programs write their title there. Taken for gone, it would be started a second time."""
+        self.run(runner, script)
+        [view] = self.one(runner).steps
+        eventually(lambda: _assert(told_by(view.pid) == ("", "")))
+        self.replace_shim()
+        eventually(lambda: _assert(len(runner.observe("demo")) == 1))
+        assert self.one(runner).steps[0].pid == view.pid
+
     @pytest.mark.skipif(
         tuple(map(int, os.uname().release.split(".")[:2])) < (6, 15),
         reason="Linux tells the exit of an adopted process from 6.15 on",
@@ -596,6 +619,15 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
             runner.sweep("r1", "SIGKILL")
             self.await_gone(runner, "r1")
             runner.forget("r1")
+
+    def test_the_group_tells_whose_a_step_is_that_prints_elsewhere(self, runner: Runner) -> None:
+        """And that has cleared its environment."""
+        self.run(runner, f"exec > /dev/null 2>&1; {CLEARED}")
+        [view] = self.one(runner).steps
+        eventually(lambda: _assert(told_by(view.pid) == ("", "")))
+        self.replace_shim()
+        eventually(lambda: _assert(len(runner.observe("demo")) == 1))
+        assert self.one(runner).steps[0].pid == view.pid
 
     def group(self, runner: Runner) -> Path | None:
         path = runner._runs["r1"].group

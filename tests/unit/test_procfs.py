@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from flow_operator.runners import procfs, remains
-from flow_operator.runners.procfs import Identity, descendants, open_files
-from flow_operator.runners.remains import Remains
+from flow_operator.runners import procfs
+from flow_operator.runners.procfs import descendants, open_files
 
 PARENT = """
 import subprocess, sys, threading, time
@@ -67,18 +66,3 @@ def test_open_descriptors_are_counted(size: bool, monkeypatch: pytest.MonkeyPatc
         assert open_files(process.pid) == 3 + 7
         process.kill()
     assert open_files(process.pid) == 0
-
-
-def test_steps_are_not_looked_at_when_strays_are_searched(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There may be ten thousand of them, and the shim has just told who they are."""
-    looked: list[int] = []
-
-    def identity(pid: int, _home: str) -> Identity:
-        looked.append(pid)
-        return Identity("demo", 0, f"run-{pid}", "s", 1)
-
-    monkeypatch.setattr(remains, "identity", identity)
-    monkeypatch.setattr(remains, "pids", lambda: [3, 4, 5, 6])
-    found = Remains("/data").strays(frozenset({"run-6"}), {4, 5})
-    assert [state["run"] for state in found] == ["run-3"]
-    assert looked == [3, 6]

@@ -298,7 +298,7 @@ class ProcessRunner:
             with self._lock:
                 known = frozenset(self._runs) | {handle.run for handle in listed}
                 pids = {step.pid for run in self._runs.values() for step in run.steps}
-            for state in Remains(self._home).strays(known, pids):
+            for state in Remains(self._layout).strays(known, pids):
                 log.warning("found a run that nobody knows", run=state["run"])
                 self._took(state)
 
@@ -311,7 +311,7 @@ class ProcessRunner:
         return {state["run"] for state in hello["runs"]}
 
     def _adopt(self, link: ShimLink, handles: Iterable[Handle], known: Container[str]) -> None:
-        remains = Remains(self._home)
+        remains = Remains(self._layout)
         for handle in handles:
             if handle.run in known:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Iterable, Mapping
@@ -56,11 +57,9 @@ def read_proc(pid: int) -> Proc | None:
     Raises:
         OSError: it could not be looked at, which says nothing about it: no descriptor was left.
     """
-    try:
-        fields = _read(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    fields = _stat(pid)
+    if fields is None:
         return None
-    # Field 3 of proc(5) is index 0 here.
     return Proc(
         pid,
         fields[0].decode(),
@@ -72,6 +71,14 @@ def read_proc(pid: int) -> Proc | None:
         int(fields[17]),
         tuple(fields[47:49]),
     )
+
+
+def _stat(pid: int) -> list[bytes] | None:
+    """What proc_pid_stat(5) names, from its field 3 on, which is index 0 here."""
+    try:
+        return _read(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
 
 
 def _read(path: str, most: int) -> bytes:
@@ -115,6 +122,36 @@ def environment(pid: int) -> bytes:
         return b""
 
 
+def is_in_exec(proc: Proc) -> bool:
+    """Whether a process whose environment was found to be empty is in the middle of execve(2).
+
+    It has closed by then what it was not to keep, locks and sockets among it. The kernel tells it
+    where its environment is before it has put it there, and where its code is last of all
+    (load_elf_binary in Linux' fs/binfmt_elf.c).
+    """
+    if proc.ppid in (0, 2):
+        return False  # kthreadd and its children have no memory.
+    now = _stat(proc.pid)
+    if now is None or now[0].decode() in ZOMBIE_STATES:
+        return False
+    code, begin, end = now[23], now[47], now[48]
+    # Else it was, a moment ago.
+    return code == b"0" or begin != end
+
+
+def prints_to(pid: int, path: str | os.PathLike[str]) -> bool:
+    """Whether a process has a file as its standard output or error; no if that cannot be seen."""
+    try:
+        wanted = os.stat(path)
+    except OSError:
+        return False
+    for descriptor in (1, 2):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(os.stat(f"/proc/{pid}/fd/{descriptor}"), wanted):
+                return True
+    return False
+
+
 def _variable(environ: bytes, prefix: bytes) -> str:
     rest = (b"\0" + environ).partition(b"\0" + prefix)[2]
     return rest.partition(b"\0")[0].decode(errors="replace")
@@ -134,6 +171,12 @@ def run_of(pid: int, home: str) -> str:
     return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
 
 
+def told_by(pid: int) -> tuple[str, str]:
+    """(data directory, run id) in a process' environment; ``""`` for what does not stand there."""
+    environ = environment(pid)
+    return _variable(environ, _HOME), _variable(environ, _RUN)
+
+
 class Identity(NamedTuple):
     """Who a process was started as, by its environment."""
 
@@ -146,7 +189,11 @@ class Identity(NamedTuple):
 
 def identity(pid: int, home: str) -> Identity | None:
     """Who a process was started as; None where it is not of ``home``."""
-    environ = environment(pid)
+    return identity_in(environment(pid), home)
+
+
+def identity_in(environ: bytes, home: str) -> Identity | None:
+    """Who somebody with that environment was started as."""
     if _variable(environ, _HOME) != home:
         return None
     try:

@@ -145,6 +145,9 @@ def _fork(
             group=user.get("gid"),
             extra_groups=user.get("groups"),
             umask=-1 if umask is None else umask,
+            # All of ours are closed by the exec. Until then it is one of us, by its environment:
+            # no other shim is to come before that, and the lock says so.
+            close_fds=False,
             preexec_fn=prepare,  # noqa: PLW1509 - the shim has one thread
         )
     except subprocess.SubprocessError:

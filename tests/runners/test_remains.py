@@ -1,0 +1,143 @@
+"""What a shim that was killed has left is found, whatever its processes are just doing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from flow_operator.runners import remains
+from flow_operator.runners.base import Handle, StepView
+from flow_operator.runners.procfs import Identity, read_proc
+from flow_operator.runners.remains import Remains
+from flow_operator.settings import Layout
+
+LOOKS = 300
+
+AGAIN = 'exec sh -c "$0" "$0"'
+"""It is in the middle of an exec most of the time."""
+
+UNNAMED = f"exec env -i sh -c {AGAIN!r} {AGAIN!r}"
+"""The same, and nothing in its environment tells who it is."""
+
+
+@pytest.fixture
+def layout(root: Path) -> Layout:
+    return Layout(root)
+
+
+@pytest.fixture
+def log(layout: Layout) -> Path:
+    path = Path(layout.log_file("demo", 0, "s0"))
+    path.parent.mkdir(parents=True)
+    return path
+
+
+class Spawned:
+    """A step that nobody looks after.
+
+    Args:
+        log: where it prints.
+    """
+
+    def __init__(self, home: Path, log: Path, script: str) -> None:
+        told = {
+            "FLOW_OPERATOR": str(home),
+            "FLOW_ID": "demo",
+            "FLOW_REPLICA": "0",
+            "FLOW_RUN": "demo-1",
+            "FLOW_STEP": "s0",
+            "FLOW_ATTEMPT": "1",
+        }
+        with log.open("a") as output:
+            self.process = subprocess.Popen(
+                ["sh", "-c", script, script],
+                env={**os.environ, **told},
+                start_new_session=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        proc = read_proc(self.process.pid)
+        assert proc is not None
+        self.pid, self.start = proc.pid, proc.start
+
+    def found(self, layout: Layout, view: StepView, run: str = "demo-1") -> int:
+        """The pid that a shim would be told of; 0 for none."""
+        handle = Handle(run, "demo", 0, ("s0",), (view,))
+        return int(Remains(layout).step(handle, view, "s0")["pid"])
+
+
+@pytest.fixture
+def spawned(root: Path, log: Path, request: pytest.FixtureRequest) -> Iterator[Spawned]:
+    step = Spawned(root, log, request.param)
+    yield step
+    step.process.kill()
+    step.process.wait()
+
+
+@pytest.mark.parametrize("spawned", [AGAIN], indirect=True)
+def test_who_is_in_an_exec_is_found_though_nothing_is_recorded(
+    spawned: Spawned, layout: Layout
+) -> None:
+    """It has no environment just then. Taken for gone, it would run twice."""
+    for _ in range(LOOKS):
+        assert spawned.found(layout, StepView(attempt=1)) == spawned.pid
+
+
+@pytest.mark.parametrize("spawned", [AGAIN, UNNAMED], indirect=True, ids=["named", "unnamed"])
+def test_a_record_is_believed_also_where_the_environment_tells_nothing(
+    spawned: Spawned, layout: Layout
+) -> None:
+    """It prints into the log of the step: that is given to nobody else."""
+    view = StepView(attempt=1, pid=spawned.pid, start=spawned.start)
+    for _ in range(LOOKS):
+        assert spawned.found(layout, view) == spawned.pid
+
+
+@pytest.mark.parametrize("spawned", ["exec sleep 1000"], indirect=True)
+def test_the_environment_tells_against_a_record(
+    spawned: Spawned, layout: Layout, root: Path
+) -> None:
+    """Of another run, or another data directory, it is not ours, whatever it prints into."""
+    view = StepView(attempt=1, pid=spawned.pid, start=spawned.start)
+    assert spawned.found(layout, view) == spawned.pid
+    assert spawned.found(layout, view, "demo-2") == 0
+    other = root / "other"
+    (other / "logs").parent.mkdir()
+    (other / "logs").symlink_to(root / "logs")
+    assert spawned.found(Layout(other), view) == 0
+
+
+def test_who_hangs_in_an_exec_is_not_waited_for_for_ever(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that does not answer, say: the other flows are looked after."""
+    monkeypatch.setattr(remains, "_EXEC_WITHIN", 0.05)
+    monkeypatch.setattr(remains, "environment", lambda _pid: b"")
+    monkeypatch.setattr(remains, "is_in_exec", lambda _proc: True)
+    begun = time.monotonic()
+    view = StepView(attempt=1)
+    handle = Handle("demo-1", "demo", 0, ("s0",), (view,))
+    assert Remains(layout).step(handle, view, "s0")["pid"] == 0
+    assert time.monotonic() - begun >= 0.05
+
+
+def test_steps_are_not_looked_at_when_strays_are_searched(
+    layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There may be ten thousand of them, and the shim has just told who they are."""
+    looked: list[int] = []
+
+    def identity(pid: int, _home: str) -> Identity:
+        looked.append(pid)
+        return Identity("demo", 0, f"run-{pid}", "s", 1)
+
+    monkeypatch.setattr(remains, "identity", identity)
+    monkeypatch.setattr(remains, "pids", lambda: [3, 4, 5, 6])
+    found = Remains(layout).strays(frozenset({"run-6"}), {4, 5})
+    assert [state["run"] for state in found] == ["run-3"]
+    assert looked == [3, 6]
