@@ -629,6 +629,42 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
         eventually(lambda: _assert(len(runner.observe("demo")) == 1))
         assert self.one(runner).steps[0].pid == view.pid
 
+    @pytest.mark.parametrize("how", ["lost", "removed"])
+    def test_a_group_that_is_gone_is_made_anew(self, runner: Runner, how: str) -> None:
+        """It goes while nobody is in it: with a shim that tidies up, or by somebody's hand.
+
+        Who has ended and was not reaped is still shown in it, and counts as gone.
+        """
+        with reaping() as reap:
+            self.replace_shim()  # By one whose orphans fall to us.
+            wanted = self.run(runner, FOREVER)
+            [dead] = self.one(runner).steps
+            shim = self.runners[-1]._shim_pid
+            if how == "lost":
+                os.kill(shim, signal.SIGSTOP)
+                os.kill(dead.pid, signal.SIGKILL)
+                reap(self.replace_shim())
+            else:
+                runner.signal("r1", [0], "SIGKILL")
+                self.await_exit(runner)
+                group = self.group(runner)
+                assert group is not None
+                cgroups.remove(str(group))
+            ended = self.await_exit(runner).steps[0].exit
+            assert ended is not None
+            if how == "lost":
+                assert ended.detail == "ended while no shim was watching"
+            runner.start_step(wanted, 0, 2)
+            [view] = self.one(runner).steps
+            group = self.group(runner)
+            assert view.pid > 0
+            assert group is not None
+            assert view.pid in groups.members(str(group))
+            last = self.replace_shim()
+            if how == "lost":
+                reap(dead.pid)
+        reap(last)
+
     def group(self, runner: Runner) -> Path | None:
         path = runner._runs["r1"].group
         return Path(path) if path else None

@@ -12,6 +12,7 @@ from msgspec import to_builtins
 
 from flow_operator.runners.base import Handle, StepView
 from flow_operator.runners.procfs import (
+    ZOMBIE_STATES,
     Identity,
     Proc,
     environment,
@@ -88,7 +89,7 @@ class Remains:
         """
         proc = read_proc(step.pid) if step.pid else None
         known = {"ended": step.ended, "exit": to_builtins(step.exit)}
-        if proc and proc.start == step.start and self._is_of(proc.pid, handle, name):
+        if proc and proc.start == step.start and self._is_of(proc, handle, name):
             return {
                 **known,
                 "attempt": step.attempt,
@@ -108,19 +109,21 @@ class Remains:
             "start": oldest.start,
         }
 
-    def _is_of(self, pid: int, handle: Handle, name: str) -> bool:
-        """Whether a process is of a run, by its environment.
+    def _is_of(self, proc: Proc, handle: Handle, name: str) -> bool:
+        """Whether a process lives and is of a run, by its environment.
 
         Some write their title over that, or clear it, and in the middle of an exec there is none.
         What the shim has given it then tells: the step's log, or the run's group.
         """
-        home, run = told_by(pid)
+        if proc.state in ZOMBIE_STATES:
+            return False  # It keeps its group until somebody reaps it.
+        home, run = told_by(proc.pid)
         if run not in ("", handle.run) or home not in ("", self._home):
             return False
         if run and home:
             return True
         printed = self._layout.log_file(handle.flow_id, handle.replica, name)
-        return prints_to(pid, printed) or group_of(pid, handle.run) is not None
+        return prints_to(proc.pid, printed) or group_of(proc.pid, handle.run) is not None
 
     def _leader(self, run: str, step: str, attempt: int) -> Proc | None:
         leaders = (

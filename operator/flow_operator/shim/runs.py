@@ -127,8 +127,8 @@ class Run(Piped):
         step.log_from = spec.get("log_from")
         try:
             step.leaf = None
-            if groups is not None and self.group is not None:
-                step.leaf = groups.enter(self.group, f"{index}.{attempt}")
+            if groups is not None:
+                step.leaf = self._enter(groups, f"{index}.{attempt}")
             try:
                 step.pid, step.start = self._spawn(index, spec, env)
             except SpawnError as error:
@@ -143,6 +143,20 @@ class Run(Piped):
             groups.go_home()  # They would hold for us too.
         step.limits = cgroups.limit(step.leaf, spec["limits"])
         return True
+
+    def _enter(self, groups: Cgroups, leaf: str) -> str | None:
+        """Go into the run's group; it is made where none of the run lives without one."""
+        if self.group is None and not self.alive:
+            with contextlib.suppress(OSError):  # Then it is started like where there are none.
+                self.group = groups.open(self.run)
+        if self.group is None:
+            return None
+        try:
+            return groups.enter(self.group, leaf)
+        except FileNotFoundError:
+            # Somebody has tidied it away, as he may while nobody is in it.
+            self.group = groups.open(self.run)
+            return groups.enter(self.group, leaf)
 
     def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> tuple[int, int]:
         log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)

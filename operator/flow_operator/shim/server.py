@@ -255,9 +255,6 @@ class Shim:
         if run is None:
             require_room(ROOM)
             run = self._register(Run(name, labels, len(steps)))
-            if self._groups is not None:
-                with contextlib.suppress(OSError):  # Then it is started like where there are none.
-                    run.group = self._groups.open(name)
         for index, spec in enumerate(steps):
             self._launch(run, index, 1, spec)
         return run.state()
