@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from flow_operator.plan import KILL_GRACE, EndStep, Sweep
+from flow_operator.plan import KILL_GRACE, EndStep, Sweep, plan
 from unit.plan_world import World, kinds, running, signals
 
 
@@ -309,6 +309,21 @@ def test_a_paused_flow_is_looked_after():
     world.look()
     assert world.wake is not None
     assert kinds(world.advance(world.wake - world.clock.now)) == ["Freeze"]
+
+
+@pytest.mark.parametrize(("wanted", "done"), [("running", "Thaw"), ("paused", "Freeze")])
+def test_a_pause_that_was_cut_off_is_undone_or_completed(wanted, done):
+    """Its operator was killed among the signals; by what the next one wants, maybe from a file."""
+    world = running("a", "b")
+    world.ask("paused")
+    decision = plan(world.want, world.seen(), world.memory, world.clock.now)
+    assert "Freeze" in kinds(decision.actions)
+    world.memory = decision.intent
+    world.ask(wanted)
+    assert set(kinds(world.look())) == {done}
+    world.finish_jobs()
+    world.look()
+    assert world.phase == wanted
 
 
 def test_a_pause_never_restarts_a_step():

@@ -313,8 +313,13 @@ class _Planner:
         if not instance.frozen or run.verify_at <= self.now:
             # Each time: the operator that asked for it may have been killed before it was done.
             self.actions.append(Freeze(run.run))
+        begins = run.verify_at == 0
         if run.verify_at <= self.now:
             run = replace(run, verify_at=self.now + VERIFY_FROZEN)
+        if begins:
+            # Remembered before anybody stands still: whatever is wanted by then, the next operator
+            # has them go on or holds the rest as well.
+            self.begun[run.replica] = run
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run
 
