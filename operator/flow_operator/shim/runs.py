@@ -126,16 +126,16 @@ class Run(Piped):
         step.cut = False
         step.log_from = spec.get("log_from")
         try:
-            step.leaf = None
-            if groups is not None:
-                step.leaf = self._enter(groups, f"{index}.{attempt}")
+            place = self._place(groups, f"{index}.{attempt}") if groups is not None else None
+            step.leaf = place if place != self.group else None
+            group = place if groups and place and not groups.enter(place) else None
             try:
-                step.pid, step.start = self._spawn(index, spec, env)
+                step.pid, step.start = self._spawn(index, spec, env, group)
             except SpawnError as error:
                 if error.errno != errno.EAGAIN:
                     raise
                 reap()
-                step.pid, step.start = self._spawn(index, spec, env)
+                step.pid, step.start = self._spawn(index, spec, env, group)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
@@ -144,27 +144,29 @@ class Run(Piped):
         step.limits = cgroups.limit(step.leaf, spec["limits"])
         return True
 
-    def _enter(self, groups: Cgroups, leaf: str) -> str | None:
-        """Go into the run's group; it is made where none of the run lives without one."""
+    def _place(self, groups: Cgroups, leaf: str) -> str | None:
+        """Where in the run's group a step goes; that is made where none lives without one."""
         if self.group is None and not self.alive:
             with contextlib.suppress(OSError):  # Then it is started like where there are none.
                 self.group = groups.open(self.run)
         if self.group is None:
             return None
         try:
-            return groups.enter(self.group, leaf)
+            return groups.place(self.group, leaf)
         except FileNotFoundError:
             # Somebody has tidied it away, as he may while nobody is in it.
             self.group = groups.open(self.run)
-            return groups.enter(self.group, leaf)
+            return groups.place(self.group, leaf)
 
-    def _spawn(self, index: int, spec: Mapping[str, Any], env: dict[str, str]) -> tuple[int, int]:
+    def _spawn(
+        self, index: int, spec: Mapping[str, Any], env: dict[str, str], group: str | None
+    ) -> tuple[int, int]:
         log = os.open(spec["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             first, last = index == 0, index == len(self.steps) - 1
             stdin = NULL if first else self.pipes[index - 1].read
             stdout = log if last else self.pipes[index].write
-            return _BIRTHS.tell(lambda: spawn(spec, env, (stdin, stdout, log)))
+            return _BIRTHS.tell(lambda: spawn(spec, env, (stdin, stdout, log), group))
         finally:
             os.close(log)
 

@@ -151,6 +151,8 @@ class Shim:
         starts = _starts(message)
         if not starts:
             self._go_home()
+        elif self._groups is not None:
+            self._groups.more_follow = _starts(following)
         try:
             return self._ops[message["op"]](message, client)
         finally:

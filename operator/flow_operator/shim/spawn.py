@@ -2,7 +2,7 @@
 
 ``posix_spawn`` costs the same however large the parent is, but cannot change the directory or the
 limits of the child. The shim has one thread, so it changes its own for the moment of the spawn.
-What needs more, another user or more limits, goes the slower way of a fork.
+What needs more, another user, more limits or a cgroup, goes the slower way of a fork.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import os
 import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
+
+from flow_operator.shim.fork import fork_into, run_forked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -71,7 +73,12 @@ def require_room(count: int) -> None:
         )
 
 
-def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int]) -> int:
+def spawn(
+    spec: Mapping[str, Any],
+    env: Mapping[str, str],
+    stdio: Sequence[int],
+    group: str | None = None,
+) -> int:
     """Start ``spec["argv"]`` as the leader of a session of its own; returns its pid.
 
     Args:
@@ -80,6 +87,7 @@ def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int])
             ``user``, with ``uid``, ``gid`` and ``groups``.
         env: the whole environment.
         stdio: what becomes descriptors 0, 1 and 2.
+        group: the cgroup that it is to be born in, if not in ours.
 
     Raises:
         SpawnError: no such program or directory, no permission, or no process to be had.
@@ -88,8 +96,8 @@ def spawn(spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int])
     try:
         with inside(spec["cwd"]):
             program = _find(name, env)
-            if spec.get("user") or spec.get("rlimits"):
-                return _fork(program, spec, env, stdio)
+            if group is not None or spec.get("user") or spec.get("rlimits"):
+                return _fork(program, spec, env, stdio, group)
             with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
                 return _spawn(program, spec["argv"], env, stdio)
     except OSError as error:
@@ -115,48 +123,50 @@ def _spawn(program: str, argv: list[str], env: Mapping[str, str], stdio: Sequenc
 
 
 def _fork(
-    program: str, spec: Mapping[str, Any], env: Mapping[str, str], stdio: Sequence[int]
+    program: str,
+    spec: Mapping[str, Any],
+    env: Mapping[str, str],
+    stdio: Sequence[int],
+    group: str | None,
 ) -> int:
-    import subprocess  # noqa: PLC0415 - 2 MB that most shims never need
+    """The descriptors of ours that it has until then are closed by its exec.
 
-    limits = {"NOFILE": spec["nofile"], **spec.get("rlimits", {})}
-    user = spec.get("user") or {}
+    Until then it is one of us, by its environment: no other shim is to come before that, and the
+    lock says so.
+    """
 
-    def prepare() -> None:
-        for name, value in limits.items():
-            number = getattr(resource, f"RLIMIT_{name}")
-            hard = value if name in spec.get("rlimits", {}) else resource.getrlimit(number)[1]
-            resource.setrlimit(number, (value, hard))
+    def become() -> None:
+        os.setsid()
+        if user := spec.get("user"):
+            os.setgroups(user["groups"])
+            os.setgid(user["gid"])
+            os.setuid(user["uid"])
+        if (mask := spec.get("umask")) is not None:
+            os.umask(mask)
+        for number, descriptor in enumerate(stdio):
+            os.dup2(descriptor, number)
         for number in DEFAULT_SIGNALS:
-            signal.signal(number, signal.SIG_DFL)
+            if signal.getsignal(number) == signal.SIG_IGN:  # An exec ends all other handlers.
+                signal.signal(number, signal.SIG_DFL)
+        _set_limits(spec["nofile"], spec.get("rlimits", {}))
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        os.execve(program, spec["argv"], env)  # noqa: S606 - no shell is wanted
 
-    umask = spec.get("umask")
+    return run_forked(become, os.fork if group is None else lambda: fork_into(group))
+
+
+def _set_limits(nofile: int, limits: Mapping[str, int]) -> None:
+    """Set ``nofile`` as a soft limit, unless it is among the others: those are hard as well."""
     try:
-        child = subprocess.Popen(
-            spec["argv"],
-            executable=program,
-            env=env,
-            stdin=stdio[0],
-            stdout=stdio[1],
-            stderr=stdio[2],
-            start_new_session=True,
-            user=user.get("uid"),
-            group=user.get("gid"),
-            extra_groups=user.get("groups"),
-            umask=-1 if umask is None else umask,
-            # All of ours are closed by the exec. Until then it is one of us, by its environment:
-            # no other shim is to come before that, and the lock says so.
-            close_fds=False,
-            preexec_fn=prepare,  # noqa: PLW1509 - the shim has one thread
-        )
-    except subprocess.SubprocessError:
-        raise SpawnError(
-            f"cannot start {spec['argv'][0]!r}: its limits {limits} cannot be set; none may be "
-            "above the hard limits of flowd"
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(nofile, hard), hard))
+        for name, value in limits.items():
+            resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (value, value))
+    except (ValueError, OSError):
+        raise OSError(
+            errno.EPERM,
+            f"its limits {dict(limits)} cannot be set; none may be above the hard limits of flowd",
         ) from None
-    child.returncode = 0  # It is reaped by the loop; Popen is not to wait for it.
-    return child.pid
 
 
 @contextlib.contextmanager

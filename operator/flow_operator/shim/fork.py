@@ -1,0 +1,116 @@
+"""Starting a process by a fork: for all that ``posix_spawn`` cannot do to a child.
+
+It takes a millisecond more, and the more the larger this process is. It can change the limits and
+the user of the child, and have it born in a cgroup.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+from collections.abc import Callable
+
+_CLONE3 = 435
+"""The number of clone3(2), which all processors share."""
+
+_CLONE_INTO_CGROUP = 0x200000000
+
+_libc = ctypes.PyDLL(None, use_errno=True)
+"""Keeps the interpreter's lock: the child goes on as the thread that it is."""
+
+_libc.syscall.restype = ctypes.c_long
+
+
+class _CloneArgs(ctypes.Structure):
+    """``struct clone_args`` in its form of Linux 5.7."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in (
+            *("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size"),
+            *("tls", "set_tid", "set_tid_size", "cgroup"),
+        )
+    )
+
+
+def fork_into(group: str) -> int:
+    """Fork, so that the child is born in a cgroup; returns as fork(2).
+
+    Nobody is moved for that, and so nothing waits until all processors have seen that somebody is.
+    Python is told of neither end: it must have one thread, and the child is soon to execute a
+    program or to end.
+
+    Raises:
+        OSError: there can be no more processes, or the kernel, or a filter, does not let us.
+    """
+    directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        arguments = _CloneArgs(
+            flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=directory
+        )
+        size = ctypes.sizeof(arguments)
+        pid = int(_libc.syscall(_CLONE3, ctypes.byref(arguments), size))
+        if pid < 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+        return pid
+    finally:
+        os.close(directory)
+
+
+def can_fork_into(group: str) -> bool:
+    """Whether that works here: a child tries it, and ends."""
+    try:
+        pid = fork_into(group)
+    except OSError:
+        return False
+    if pid == 0:
+        os._exit(0)
+    os.waitpid(pid, 0)
+    return True
+
+
+def run_forked(become: Callable[[], None], fork: Callable[[], int]) -> int:
+    """Start a process; returns its pid once it has executed its program.
+
+    Args:
+        become: what the child does, in the end to execute a program; with all signals blocked.
+        fork: as fork(2).
+
+    Raises:
+        OSError: what the child has met, or the fork.
+    """
+    read, write = os.pipe2(os.O_CLOEXEC)
+    try:
+        # As none of our handlers is to run in the child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            pid = fork()
+            if pid == 0:
+                _in_child(become, write)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        os.close(write)
+        write = -1
+        told = os.read(read, 4096)  # Nothing, once an exec has closed the other end.
+    finally:
+        os.close(read)
+        if write >= 0:
+            os.close(write)
+    if told:
+        os.waitpid(pid, 0)
+        number, _, why = told.decode(errors="replace").partition(" ")
+        raise OSError(int(number), why)
+    return pid
+
+
+def _in_child(become: Callable[[], None], told: int) -> None:
+    """Never returns: what is ours above must not go on twice."""
+    try:
+        become()
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+        number, why = getattr(error, "errno", None), getattr(error, "strerror", None)
+        os.write(told, f"{number or 0} {why or error}".encode())
+    finally:
+        os._exit(127)

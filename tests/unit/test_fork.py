@@ -1,0 +1,99 @@
+"""Processes that are forked and not spawned."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flow_operator.shim import fork
+from flow_operator.shim.fork import can_fork_into, fork_into, run_forked
+from flow_operator.shim.spawn import NULL, SpawnError, spawn
+
+
+def _ended(pid: int) -> int:
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _raising(error: BaseException) -> Callable[[], None]:
+    def become() -> None:
+        raise error
+
+    return become
+
+
+def _no_children() -> bool:
+    try:
+        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return True
+
+
+def test_it_returns_once_the_program_runs() -> None:
+    """The parent's own mask is what it was."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def become() -> None:
+        os.setsid()
+        os.execve("/bin/sh", ["sh", "-c", "exit 7"], {})  # noqa: S606 - a program of the tests
+
+    pid = run_forked(become, os.fork)
+    assert _ended(pid) == 7
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
+
+
+@pytest.mark.parametrize(
+    ("error", "number", "why"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file", "x"), errno.ENOENT, "No such file"),
+        (ValueError("embedded null byte"), 0, "embedded null byte"),
+        (KeyboardInterrupt("no"), 0, "no"),
+    ],
+)
+def test_what_the_child_meets_is_told_and_nobody_is_left(
+    error: BaseException, number: int, why: str
+) -> None:
+    """Whatever it is; the child does not go on with what is its parent's."""
+    open_before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match=why) as raised:
+        run_forked(_raising(error), os.fork)
+    assert raised.value.errno == number
+    assert _no_children()
+    assert set(os.listdir("/proc/self/fd")) == open_before
+
+
+def test_a_fork_that_is_refused_leaves_nothing_behind() -> None:
+    """No descriptor, and no signal that stays blocked."""
+    open_before = set(os.listdir("/proc/self/fd"))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    def refused() -> int:
+        raise BlockingIOError(errno.EAGAIN, "none to be had")
+
+    with pytest.raises(OSError, match="none to be had"):
+        run_forked(_raising(OSError()), refused)
+    assert set(os.listdir("/proc/self/fd")) == open_before
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == mask
+
+
+def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
+    """As by a spawn."""
+    spec = {"argv": ["/no/such"], "cwd": str(tmp_path), "nofile": 64, "rlimits": {"CORE": 0}}
+    with pytest.raises(SpawnError, match=r"cannot start '/no/such': No such file") as raised:
+        spawn(spec, {}, (NULL, NULL, NULL))
+    assert raised.value.errno == errno.ENOENT
+
+
+def test_whether_a_fork_into_a_group_works_is_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No directory is a group but one of cgroup v2; an old kernel does not know the call."""
+    assert not can_fork_into(str(tmp_path))
+    monkeypatch.setattr(fork, "_CLONE3", 1_000_000)
+    with pytest.raises(OSError, match="not implemented"):
+        fork_into(str(tmp_path))
+    assert _no_children()
