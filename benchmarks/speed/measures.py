@@ -49,6 +49,7 @@ MEASURES = (
     ),
     Measure("restart-p50", "restart after kill -9, p50", "ms", {1000: Reach(1.5, 1.7)}),
     Measure("restart-p99", "restart after kill -9, p99", "ms", {1000: Reach(3, 0.8)}),
+    Measure("restart-alone", "the same of one by itself, p50", "ms", {}),
     Measure("restart-cpu", "processor time of one restart", "ms", {}),
     Measure("add", "add one, until it runs", "ms", {1000: Reach(4, 5.5)}),
     Measure("add-file", "the same by a file in the folder", "ms", {1000: Reach(300)}),

@@ -53,7 +53,7 @@ class Plan:
             folder=30,
             pipeline=2**26,
             drains=(2**12, 2**13),
-            effort=Effort(kills=10, adds=2, load=0.2, settle=0.1),
+            effort=Effort(kills=10, alone=2, adds=2, load=0.2, settle=0.1),
             idle=(0.5, 0.5),
             budget=100.0,
         )

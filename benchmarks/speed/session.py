@@ -23,6 +23,9 @@ _SETTLES = 10
 _CALM = 0.1
 """Of one processor; those who look at their flows every second take 0.02."""
 
+_QUIET = 0.3
+"""Seconds of quiet before a flow is killed by itself."""
+
 Record = Callable[[str, float], None]
 """Takes the name of a measure and its value."""
 
@@ -33,6 +36,7 @@ class Effort:
 
     Attributes:
         kills: how many flows are killed and awaited.
+        alone: how many are killed after nothing has happened for a while.
         adds: how many flows are added in each way.
         adding: for how long that goes on at most in each way.
         load: for how long statuses are asked for.
@@ -42,6 +46,7 @@ class Effort:
     """
 
     kills: int = 100
+    alone: int = 5
     adds: int = 10
     adding: float = 5.0
     load: float = 2.0
@@ -81,6 +86,7 @@ class Session:
             self._settle()
             self.record("memory", pss(self.contender.own_pids()))
             self._restart()
+            self._restart_alone()
             self._add()
             self._load()
             self._idle()
@@ -121,6 +127,17 @@ class Session:
         self.record("restart-p50", percentile(took, 0.5) * 1e3)
         self.record("restart-p99", percentile(took, 0.99) * 1e3)
         self.record("restart-cpu", used.cpu / len(pids) * 1e3)
+
+    def _restart_alone(self) -> None:
+        """What most restarts are: of one flow, while nothing else happens."""
+        for number, pid in sorted(self.register.pids().items())[-self.effort.alone :]:
+            time.sleep(_QUIET)
+            first, killed = self.register.count(), time.monotonic()
+            os.kill(pid, signal.SIGKILL)
+            start = self.register.wait_for(number, first, self.effort.patience)
+            if start is None:
+                raise TimeoutError(f"flow {number} was killed and did not start again")
+            self.record("restart-alone", (start.at - killed) * 1e3)
 
     def _add(self) -> None:
         number = self.flows

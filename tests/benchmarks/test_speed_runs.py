@@ -123,7 +123,7 @@ def test_a_quick_run_measures_everything(root: Path) -> None:
     figures = Figures(result.samples)
     for who, names in {
         OURS: {m.name for m in (*MEASURES, *OWN)} | {"pipeline", "drain"},
-        FLOOR: {"start", "restart-p50", "add", "stop", "memory", "cold-start"},
+        FLOOR: {"start", "restart-p50", "restart-alone", "add", "stop", "memory", "cold-start"},
         PYTHON_FLOOR: {"start", "restart-p50", "add", "stop", "memory"},
         PARSE: {"cold-start"},
         SHELL: {"pipeline"},
