@@ -9,11 +9,12 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 import pytest
 
 from flow_operator.runners import census as module
+from flow_operator.runners import procfs
 from flow_operator.runners.census import Census, Job
 from flow_operator.runners.procfs import Proc, environment, read_proc, scan, send_signal
 from support import eventually
@@ -37,13 +38,13 @@ class World:
         )
         monkeypatch.setattr(module.RunIndex, "runs", lambda _self, procs: dict.fromkeys(procs, "r"))
 
-    def _scan(self) -> dict[int, Proc]:
+    def _scan(self, _besides: Container[int] = ()) -> dict[int, Proc]:
         self.seen += 1
         return {p.pid: p for p in next(self._looks)}
 
     def run(self, job: Job) -> None:
         census = Census(
-            "/home", lambda: 1, lambda run, kind: self.done.append((run, kind)), _ignore, _ignore
+            "/home", lambda: 1, _nobody, lambda run, kind: self.done.append((run, kind)), *_IDLE
         )
         try:
             census.want("r", job)
@@ -57,6 +58,10 @@ class World:
 
 def _ignore(_run: str, _what: object) -> None:
     pass
+
+
+def _nobody(_runs: object) -> tuple[int, ...]:
+    return ()
 
 
 _IDLE = (_ignore, _ignore)
@@ -97,13 +102,42 @@ def test_a_thaw_reaches_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sorted(world.sent) == [(5, signal.SIGCONT), (6, signal.SIGCONT)]
 
 
+def test_the_steps_of_other_runs_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There may be thousands, and they are nobody else's; those of a run that is swept are."""
+    looked: list[int] = []
+
+    def read(pid: int) -> Proc:
+        looked.append(pid)
+        return proc(pid)
+
+    world = World(monkeypatch, [])
+    monkeypatch.setattr(module, "scan", scan)
+    monkeypatch.setattr(procfs, "pids", lambda: [3, 4, 5, 6] if not looked else [])
+    monkeypatch.setattr(procfs, "read_proc", read)
+    steps = {"r": {4}, "other": {5, 6}}
+    done = world.done
+    census = Census(
+        "/home",
+        lambda: 1,
+        lambda runs: {pid for run, mine in steps.items() if run not in runs for pid in mine},
+        lambda *each: done.append(each),
+        *_IDLE,
+    )
+    try:
+        census.want("r", Job("sweep", {}, signal.SIGKILL))
+        eventually(lambda: _assert(bool(done)))
+    finally:
+        census.close()
+    assert looked == [3, 4]
+
+
 def test_what_cannot_be_looked_at_is_not_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     """A look that fails counts for nothing; the census lives on and looks again."""
     world = World(monkeypatch, [], [proc(5)], [], [])
     looks = itertools.count()
     look = world._scan
 
-    def fails_twice() -> dict[int, Proc]:
+    def fails_twice(_besides: Container[int]) -> dict[int, Proc]:
         if next(looks) in (1, 2):
             raise OSError(errno.EMFILE, "no descriptor left")
         return look()
@@ -143,8 +177,9 @@ def test_looks_that_meet_nobody_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many ask: else a thousand flows that stop would have /proc looked at all the time."""
     world = World(monkeypatch, [])
     slow = 0.01
-    monkeypatch.setattr(module, "scan", lambda: (time.sleep(slow), world._scan())[1])
-    census = Census("/home", lambda: 1, lambda run, kind: world.done.append((run, kind)), *_IDLE)
+    monkeypatch.setattr(module, "scan", lambda _besides: (time.sleep(slow), world._scan())[1])
+    done = world.done
+    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), *_IDLE)
     try:
         begun = time.monotonic()
         for number in range(40):
@@ -155,6 +190,16 @@ def test_looks_that_meet_nobody_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         census.close()
     assert world.seen <= taken / (slow * 3) + 2  # each with a rest of three times as long
+
+
+def test_who_is_alone_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The usual stop, of one flow: two looks one after the other tell that it is gone."""
+    world = World(monkeypatch, [])
+    monkeypatch.setattr(module, "scan", lambda _besides: (time.sleep(0.01), world._scan())[1])
+    monkeypatch.setattr(module, "_REST", 10_000)
+    monkeypatch.setattr(module, "_LAST_DELAY", 60)
+    world.run(Job("sweep", {}, signal.SIGKILL))
+    assert world.seen == 2
 
 
 def test_looks_that_meet_somebody_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,8 @@
 """A thread that goes over /proc for everybody who waits for something to be seen there.
 
 One pass serves all runs that are being swept, frozen or thawed, so that stopping a thousand flows
-costs a few passes and not a few thousand. The thread sleeps while nobody waits.
+costs a few passes and not a few thousand; the steps of all others are left out, so that stopping
+one of a thousand costs no more than stopping one. The thread sleeps while nobody waits.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -35,7 +36,8 @@ _LAST_DELAY = 0.1
 _REST = 3
 """After a pass that has met nobody, nothing is looked at for so many times as long as it took (at
 most the last delay): who comes meanwhile is served together, and passes do not keep the processor
-from what they wait for. Whoever was met may fork, and is not to get ahead."""
+from what they wait for. Whoever was met may fork, and is not to get ahead; who is alone with what
+he waits for is served at once."""
 
 _WORTH_TELLING = 0.2
 """Seconds after which what a sweep still finds is told as survivors."""
@@ -103,6 +105,7 @@ def _left_behind(procs: list[Proc], job: Job) -> tuple[int, ...]:
     return tuple(sorted(proc.pid for proc in procs))
 
 
+Besides = Callable[[Container[str]], Container[int]]
 Done = Callable[[str, Kind], None]
 Seen = Callable[[str, tuple[int, ...]], None]
 Change = Callable[[str, Literal["kill", "freeze", "thaw"]], None]
@@ -114,6 +117,7 @@ class Census:
     Args:
         home: the data directory, which the environment of our processes names.
         shim_pid: tells the present shim's pid, to which orphans of its children fall.
+        besides: tells the living steps of all runs but those named: they belong to nobody else.
         on_done: called when a job's end was seen.
         on_survivors: called when the processes that a sweep finds have changed, and with those that
             have outlived every step when a run was seen frozen.
@@ -124,11 +128,13 @@ class Census:
         self,
         home: str,
         shim_pid: Callable[[], int],
+        besides: Besides,
         on_done: Done,
         on_survivors: Seen,
         change: Change,
     ) -> None:
         self._shim_pid = shim_pid
+        self._besides = besides
         self._change = change
         self._on_done = on_done
         self._on_survivors = on_survivors
@@ -184,11 +190,12 @@ class Census:
                 log.warning("cannot look at every process", error=str(error))
                 met, delay = True, _LAST_DELAY
             now = time.monotonic()
-            rested = now if met else now + min((now - begun) * _REST, _LAST_DELAY)
+            alone = len(self._jobs) == 1
+            rested = now if met or alone else now + min((now - begun) * _REST, _LAST_DELAY)
 
     def _pass(self, jobs: Mapping[str, Job]) -> tuple[bool, bool]:
         """One look at everything: whether it met any process, and brought any job further."""
-        procs = scan()
+        procs = scan(self._besides(jobs))
         members = self._members(procs, jobs)
         progress = False
         for run, job in jobs.items():

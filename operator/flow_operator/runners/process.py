@@ -193,6 +193,7 @@ class ProcessRunner:
         self._census = Census(
             self._home,
             lambda: self._shim_pid,
+            self._steps_besides,
             self._job_done,
             self._survivors_seen,
             lambda run, what: self._call("group", run=run, what=what),
@@ -417,6 +418,12 @@ class ProcessRunner:
                 run.unheld,
             )
         return run.view
+
+    def _steps_besides(self, runs: Container[str]) -> set[int]:
+        """The living steps of all runs but those."""
+        with self._lock:
+            others = [run for name, run in self._runs.items() if name not in runs]
+            return {step.pid for run in others for step in run.steps if step.pid}
 
     def _job_done(self, name: str, kind: Kind) -> None:
         with self._lock:

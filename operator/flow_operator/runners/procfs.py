@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import NamedTuple
 
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -95,15 +95,18 @@ def pids() -> list[int]:
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
-def scan() -> dict[int, Proc]:
+def scan(besides: Container[int] = ()) -> dict[int, Proc]:
     """Every process that is not a zombie.
+
+    Args:
+        besides: who need not be looked at.
 
     Raises:
         OSError: not all could be looked at.
     """
     found: dict[int, Proc] = {}
     for pid in pids():
-        proc = read_proc(pid)
+        proc = read_proc(pid) if pid not in besides else None
         if proc is not None and proc.state not in ZOMBIE_STATES:
             found[pid] = proc
     return found
