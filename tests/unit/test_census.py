@@ -8,11 +8,14 @@ import itertools
 import os
 import resource
 import signal
+import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
+from flow_operator.errors import RetryableError
 from flow_operator.runners import census as module
 from flow_operator.runners import procfs
 from flow_operator.runners.census import Census, Job
@@ -60,11 +63,15 @@ def _ignore(_run: str, _what: object) -> None:
     pass
 
 
+def _unchanged(changes: Sequence[object]) -> Sequence[object]:
+    return changes
+
+
 def _nobody(_runs: object) -> tuple[int, ...]:
     return ()
 
 
-_IDLE = (_ignore, _ignore)
+_IDLE = (_ignore, _unchanged)
 
 
 def _assert(condition: bool) -> None:
@@ -100,6 +107,36 @@ def test_a_thaw_reaches_everybody_once(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [proc(5, "D"), proc(6, "T", ppid=5)], [proc(5), proc(6, ppid=5)])
     world.run(Job("thaw", {}))
     assert sorted(world.sent) == [(5, signal.SIGCONT), (6, signal.SIGCONT)]
+
+
+def test_groups_are_changed_all_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One call for all of them; what goes wrong with one is tried again, and not the others'."""
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 1\n")
+    (tmp_path / "cgroup.procs").write_text("")
+    asked: list[list[tuple[str, str]]] = []
+    ready = threading.Event()
+
+    def change(changes: Sequence[tuple[str, str]]) -> list[object]:
+        ready.wait(10)
+        asked.append(sorted(changes))
+        bad = RetryableError("the shim is away")
+        return [bad if run == "b" and len(asked) < 4 else True for run, _ in changes]
+
+    world = World(monkeypatch, [])
+    done = world.done
+    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), _ignore, change)
+    try:
+        census.want("a", Job("freeze", {}, group=str(tmp_path)))
+        eventually(lambda: _assert(world.seen == 1))
+        for run in "bc":
+            census.want(run, Job("freeze", {}, group=str(tmp_path)))
+        ready.set()
+        eventually(lambda: _assert(len(done) == 3))
+    finally:
+        census.close()
+    assert asked[:2] == [[("a", "freeze")], [("b", "freeze"), ("c", "freeze")]]
+    assert asked[2:] == [[("b", "freeze")]] * 2
+    assert done == [("a", "freeze"), ("c", "freeze"), ("b", "freeze")]
 
 
 def test_the_steps_of_other_runs_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:

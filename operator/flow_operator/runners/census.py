@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -56,6 +56,7 @@ class Job:
         leaders: pid -> start time of the run's steps; their sessions belong to the run.
         group: the run's cgroup, if it has one: all in it belong to the run.
         number: the signal that a sweep sends, once, to everything it finds.
+        populated: whether anybody was in the group when it was last looked at for a sweep.
         signalled: what was sent its signal, by pid and start time.
     """
 
@@ -63,6 +64,7 @@ class Job:
     leaders: Mapping[int, int]
     number: signal.Signals | None = None
     group: str | None = None
+    populated: bool = False
     empty: int = 0
     seen: tuple[int, ...] = ()
     signalled: set[tuple[int, int]] = field(default_factory=set)
@@ -98,6 +100,16 @@ def _still_held(procs: list[Proc], job: Job) -> list[Proc]:
     return held
 
 
+def _change_for(job: Job) -> What | None:
+    """What is to be done to a whole group."""
+    if job.group is None:
+        return None
+    if job.kind != "sweep":
+        return job.kind
+    job.populated = groups.populated(job.group)
+    return "kill" if job.populated and job.number == signal.SIGKILL else None
+
+
 def _left_behind(procs: list[Proc], job: Job) -> tuple[int, ...]:
     """All of a run, if no step of it lives."""
     if any(job.leaders.get(proc.pid) == proc.start for proc in procs):
@@ -108,7 +120,8 @@ def _left_behind(procs: list[Proc], job: Job) -> tuple[int, ...]:
 Besides = Callable[[Container[str]], Container[int]]
 Done = Callable[[str, Kind], None]
 Seen = Callable[[str, tuple[int, ...]], None]
-Change = Callable[[str, Literal["kill", "freeze", "thaw"]], None]
+What = Literal["kill", "freeze", "thaw"]
+Change = Callable[[Sequence[tuple[str, What]]], Sequence[object]]
 
 
 class Census:
@@ -121,7 +134,8 @@ class Census:
         on_done: called when a job's end was seen.
         on_survivors: called when the processes that a sweep finds have changed, and with those that
             have outlived every step when a run was seen frozen.
-        change: kills, freezes or thaws the cgroup of a run.
+        change: kills, freezes or thaws the cgroups of runs, all in one go; returns for each an
+            exception, or something else where it went well.
     """
 
     def __init__(
@@ -197,15 +211,36 @@ class Census:
         """One look at everything: whether it met any process, and brought any job further."""
         procs = scan(self._besides(jobs))
         members = self._members(procs, jobs)
+        failed = self._change_groups(jobs)
         progress = False
         for run, job in jobs.items():
             mine = [procs[pid] for pid in members.get(run, ())]
             try:
+                if run in failed:
+                    raise failed[run]
                 progress |= self._serve(run, job, mine)
             except (OSError, RunnerError) as error:
                 # The next pass tries again; the others' jobs are not its business.
                 log.warning("cannot look after a run", run=run, error=str(error))
         return not members.keys().isdisjoint(jobs), progress
+
+    def _change_groups(self, jobs: Mapping[str, Job]) -> dict[str, Exception]:
+        """Have all groups killed, frozen or thawed that are to be; returns what did not work."""
+        failed: dict[str, Exception] = {}
+        changes: list[tuple[str, What]] = []
+        for run, job in jobs.items():
+            try:
+                what = _change_for(job)
+            except OSError as error:
+                failed[run] = error
+                continue
+            if what is not None:
+                changes.append((run, what))
+        outcomes = self._change(changes) if changes else ()
+        for (run, _), outcome in zip(changes, outcomes, strict=True):
+            if isinstance(outcome, Exception):
+                failed[run] = outcome
+        return failed
 
     def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:
         roots = self._index.runs(procs)
@@ -232,21 +267,21 @@ class Census:
             case "sweep":
                 return self._sweep(run, job, mine)
             case "freeze":
-                if not self._hold(run, job, mine):
+                if not self._hold(job, mine):
                     return False
                 self._on_survivors(run, _left_behind(mine, job))
                 return self._finish(run, job)
             case "thaw":
-                return self._let_go(run, job, mine) and self._finish(run, job)
+                return self._let_go(job, mine) and self._finish(run, job)
 
-    def _hold(self, run: str, job: Job, mine: list[Proc]) -> bool:
+    def _hold(self, job: Job, mine: list[Proc]) -> bool:
         """Stop all of a run; returns whether all were seen to stand still.
 
-        In a group the kernel holds everybody, whoever sends SIGCONT. Others are sent SIGSTOP.
+        In a group, which is frozen by now, the kernel holds everybody, whoever sends SIGCONT.
+        Others are sent SIGSTOP.
         """
         held: frozenset[int] = frozenset()
         if job.group:
-            self._change(run, "freeze")
             # Where nobody is left, a new shim may have tidied the group away.
             frozen, populated = groups.state(job.group)
             if populated and not frozen:
@@ -257,21 +292,16 @@ class Census:
             send_signal(proc, signal.SIGSTOP)
         return not going
 
-    def _let_go(self, run: str, job: Job, mine: list[Proc]) -> bool:
+    def _let_go(self, job: Job, mine: list[Proc]) -> bool:
         """Undo :meth:`_hold`; returns whether all were seen to go on."""
-        if job.group:
-            self._change(run, "thaw")
-            if groups.frozen(job.group):
-                return False
+        if job.group and groups.frozen(job.group):
+            return False
         held = _still_held(mine, job)
         for proc in held:
             send_signal(proc, signal.SIGCONT)
         return not held
 
     def _sweep(self, run: str, job: Job, mine: list[Proc]) -> bool:
-        populated = job.group is not None and groups.populated(job.group)
-        if populated and job.number == signal.SIGKILL:
-            self._change(run, "kill")
         for proc in mine:
             if proc.state in STOPPED_STATES:
                 # An operator was killed while it paused the run. Who stands still does not end.
@@ -280,7 +310,7 @@ class Census:
                 send_signal(proc, job.number)
                 job.signalled.add((proc.pid, proc.start))
         pids = tuple(sorted(proc.pid for proc in mine))
-        job.empty = 0 if pids or populated else job.empty + 1
+        job.empty = 0 if pids or job.populated else job.empty + 1
         if job.empty >= _EMPTY_PASSES:
             return self._finish(run, job)
         if pids != job.seen:

@@ -196,7 +196,9 @@ class ProcessRunner:
             self._steps_besides,
             self._job_done,
             self._survivors_seen,
-            lambda run, what: self._call("group", run=run, what=what),
+            lambda changes: self._ask(
+                [("group", {"run": run, "what": what}) for run, what in changes]
+            )(),
         )
 
     def _join(self, handles: Iterable[Handle]) -> None:
