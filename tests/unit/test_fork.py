@@ -14,6 +14,9 @@ from flow_operator.shim import fork
 from flow_operator.shim.fork import can_fork_into, fork_into, run_forked
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
 
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+"""Of threads, from Python 3.12 on: the tests have some, the shim has none."""
+
 
 def _ended(pid: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
