@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from flow_operator.runners.procfs import descendants
 from flow_operator.shim import fork
 from flow_operator.shim.fork import can_fork_into, fork_into, run_forked
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
@@ -29,11 +30,9 @@ def _raising(error: BaseException) -> Callable[[], None]:
     return become
 
 
-def _no_children() -> bool:
-    try:
-        return os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return True
+def _children() -> set[int]:
+    """Also those that have ended, and that nobody has waited for; other tests may have some."""
+    return {proc.pid for proc in descendants(os.getpid()) if proc.ppid == os.getpid()}
 
 
 def test_it_returns_once_the_program_runs() -> None:
@@ -61,11 +60,11 @@ def test_what_the_child_meets_is_told_and_nobody_is_left(
     error: BaseException, number: int, why: str
 ) -> None:
     """Whatever it is; the child does not go on with what is its parent's."""
-    open_before = set(os.listdir("/proc/self/fd"))
+    open_before, children = set(os.listdir("/proc/self/fd")), _children()
     with pytest.raises(OSError, match=why) as raised:
         run_forked(_raising(error), os.fork)
     assert raised.value.errno == number
-    assert _no_children()
+    assert _children() == children
     assert set(os.listdir("/proc/self/fd")) == open_before
 
 
@@ -95,8 +94,9 @@ def test_whether_a_fork_into_a_group_works_is_tried(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No directory is a group but one of cgroup v2; an old kernel does not know the call."""
+    children = _children()
     assert not can_fork_into(str(tmp_path))
     monkeypatch.setattr(fork, "_CLONE3", 1_000_000)
     with pytest.raises(OSError, match="not implemented"):
         fork_into(str(tmp_path))
-    assert _no_children()
+    assert _children() == children
