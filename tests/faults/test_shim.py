@@ -180,12 +180,12 @@ def _late(pid: int, seconds: float) -> Iterator[None]:
             tracer.communicate()
 
 
-@pytest.mark.parametrize("how", ["spawned", "forked"])
+@pytest.mark.parametrize("how", ["spawned", "forked", "forked into a group"])
 def test_a_step_that_has_not_come_to_its_program_holds_up_the_next_shim(
     make_flowd: Make, how: str
 ) -> None:
     """Nobody can know it yet. It has what its shim had open, the lock among it."""
-    flowd = make_flowd("--cgroups", "off").start()
+    flowd = make_flowd("--cgroups", "auto" if how == "forked into a group" else "off").start()
     shim = flowd.shim_pid()
     step = {"name": "s0", "script": "exec sleep 1000"}
     if how == "forked":

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from flow_operator.runners import remains
+from flow_operator.runners import procfs, remains
 from flow_operator.runners.base import Handle, StepView
-from flow_operator.runners.procfs import Identity, read_proc
+from flow_operator.runners.procfs import Proc, is_in_exec, read_proc
 from flow_operator.runners.remains import Remains
 from flow_operator.settings import Layout
 
@@ -126,18 +126,37 @@ def test_who_hangs_in_an_exec_is_not_waited_for_for_ever(
     assert time.monotonic() - begun >= 0.05
 
 
+@pytest.mark.parametrize("spawned", [AGAIN], indirect=True)
+def test_a_stray_is_found_whatever_it_does(spawned: Spawned, layout: Layout) -> None:
+    """It is searched but once."""
+    for _ in range(LOOKS):
+        [stray] = Remains(layout).strays(frozenset(), ())
+        assert stray["run"] == "demo-1"
+    assert Remains(layout).strays(frozenset(), (spawned.pid,)) == []
+    assert Remains(layout).strays(frozenset({"demo-1"}), ()) == []
+
+
 def test_steps_are_not_looked_at_when_strays_are_searched(
     layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """There may be ten thousand of them, and the shim has just told who they are."""
     looked: list[int] = []
 
-    def identity(pid: int, _home: str) -> Identity:
+    def read(pid: int) -> None:
         looked.append(pid)
-        return Identity("demo", 0, f"run-{pid}", "s", 1)
 
-    monkeypatch.setattr(remains, "identity", identity)
-    monkeypatch.setattr(remains, "pids", lambda: [3, 4, 5, 6])
-    found = Remains(layout).strays(frozenset({"run-6"}), {4, 5})
-    assert [state["run"] for state in found] == ["run-3"]
+    monkeypatch.setattr(procfs, "read_proc", read)
+    monkeypatch.setattr(procfs, "pids", lambda: [3, 4, 5, 6])
+    assert Remains(layout).strays(frozenset(), {4, 5}) == []
     assert looked == [3, 6]
+
+
+@pytest.mark.parametrize(("flags", "code", "is_so"), [(0, 0, True), (4, 0, False), (0, 1, False)])
+def test_who_is_exiting_is_in_no_exec(
+    flags: int, code: int, is_so: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither has an environment; an exit may hang on a disk, and is not waited for."""
+    fields = [b"0"] * 50
+    fields[6], fields[23] = b"%d" % flags, b"%d" % code
+    monkeypatch.setattr(procfs, "_stat", lambda _pid: fields)
+    assert is_in_exec(Proc(5, "D", 1, 5, 7, 0, 0)) is is_so

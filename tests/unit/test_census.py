@@ -20,7 +20,7 @@ from flow_operator.runners import census as module
 from flow_operator.runners import procfs
 from flow_operator.runners.census import Census, Job
 from flow_operator.runners.procfs import Proc, environment, read_proc, scan, send_signal
-from support import eventually
+from support import always_for, eventually
 
 
 def proc(pid: int, state: str = "S", ppid: int = 1) -> Proc:
@@ -237,6 +237,23 @@ def test_who_is_alone_is_not_kept_waiting(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(module, "_LAST_DELAY", 60)
     world.run(Job("sweep", {}, signal.SIGKILL))
     assert world.seen == 2
+
+
+def test_a_group_in_which_nobody_is_met_is_looked_at_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of another namespace, say: it is not gone, and does not take the processor until it is."""
+    (tmp_path / "cgroup.events").write_text("populated 1\nfrozen 0\n")
+    (tmp_path / "cgroup.procs").write_text("0\n")
+    world = World(monkeypatch, [])
+    monkeypatch.setattr(module, "_LAST_DELAY", 60)
+    done = world.done
+    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), *_IDLE)
+    try:
+        census.want("r", Job("sweep", {}, signal.SIGTERM, str(tmp_path)))
+        always_for(0.5, lambda: _assert(not done and world.seen < 12))
+    finally:
+        census.close()
 
 
 def test_looks_that_meet_somebody_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

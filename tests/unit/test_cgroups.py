@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -53,32 +55,23 @@ class Moves:
     """Groups whose starts are counted, at times of our own."""
 
     def __init__(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        for name in ("cgroup.subtree_control", "cgroup.freeze"):
-            (tmp_path / name).write_text("0\n" if name.endswith("freeze") else "\n")
+        (tmp_path / "cgroup.subtree_control").write_text("")
         self.now = 1000.0
-        self.place = str(tmp_path)
         self.quick = False
-        self.tried = 0
-        self.forks = True
         monkeypatch.setattr(cgroups, "_enter", lambda _path: None)
         monkeypatch.setattr(cgroups, "_moves_quickly", lambda: self.quick)
-        monkeypatch.setattr(cgroups, "can_fork_into", self._try)
         monkeypatch.setattr(cgroups.time, "monotonic", lambda: self.now)
         self.groups = cgroups.Cgroups(str(tmp_path))
-
-    def _try(self, _place: str) -> bool:
-        self.tried += 1
-        return self.forks
 
     def ways(self, *gaps: float) -> list[str]:
         """How each is started that comes so many seconds after the one before."""
         found = []
         for gap in gaps:
             self.now += gap
-            found.append(
-                "move" if self.groups.enter(self.groups.place(self.place, "0.1")) else "fork"
-            )
-            self.groups.go_home()
+            found.append("fork" if self.groups.forks() else "move")
+            if found[-1] == "move":
+                self.groups.enter("place")
+                self.groups.go_home()
         return found
 
 
@@ -88,9 +81,8 @@ def moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Moves:
 
 
 def test_who_comes_alone_is_forked_into_its_group(moves: Moves) -> None:
-    """A move by itself waits for all processors; whether a fork works is tried once."""
+    """A move by itself waits for all processors."""
     assert moves.ways(*[0.5] * 20) == ["fork"] * 20
-    assert moves.tried == 1
 
 
 def test_starts_in_a_row_are_by_moves(moves: Moves) -> None:
@@ -109,10 +101,76 @@ def test_who_is_followed_at_once_moves(moves: Moves) -> None:
 
 @pytest.mark.parametrize("why", ["favordynmods", "refused"])
 def test_all_move_where_that_is_quick_or_forks_are_refused(moves: Moves, why: str) -> None:
-    """By a mount option, and by an old kernel or a filter of system calls."""
-    moves.quick, moves.forks = why == "favordynmods", why != "refused"
+    """By a mount option, which may change; and by an old kernel or a filter of system calls."""
+    moves.quick, moves.groups.can_fork = why == "favordynmods", why != "refused"
     assert moves.ways(0.5, 0.5, 0.5) == ["move"] * 3
-    assert moves.tried == (why == "refused")
+    moves.quick = False
+    assert moves.ways(0.5) == (["fork"] if why == "favordynmods" else ["move"])
+
+
+class Starts:
+    """A run of one step, whose groups are plain directories."""
+
+    SPEC: ClassVar = {"argv": ["true"], "cwd": "/", "nofile": 64, "log": os.devnull, "limits": {}}
+
+    def __init__(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, controllers: str = ""
+    ) -> None:
+        self.root = tmp_path
+        self.entered: list[str] = []
+        (tmp_path / "cgroup.subtree_control").write_text(controllers)
+        monkeypatch.setattr(cgroups, "_enter", self.entered.append)
+        self.groups = cgroups.Cgroups(str(tmp_path))
+        self.run = Run("r1", {"flow": "demo", "replica": 0, "steps": ["s0"]}, 1)
+        self.attempts = 0
+
+    def start(self) -> None:
+        """One more attempt, to its end."""
+        self.attempts += 1
+        env = dict(os.environ)
+        assert self.run.launch(0, self.attempts, self.SPEC, env, self.groups, lambda: None)
+        [step] = self.run.steps
+        os.waitpid(step.pid, 0)
+        step.left("Completed", 0, None)
+
+
+def test_a_run_without_a_group_is_started_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not in that of the run before, in which the shim stays while more is to be started."""
+    starts = Starts(tmp_path, monkeypatch)
+    starts.groups.enter(str(tmp_path / "other"))
+
+    def refused(_run: str) -> str:
+        raise OSError(errno.ENOSPC, "too many groups")
+
+    monkeypatch.setattr(starts.groups, "open", refused)
+    starts.start()
+    assert starts.entered == [str(tmp_path / "other"), str(tmp_path / "shim")]
+
+
+def test_a_fork_that_is_refused_is_followed_by_a_move(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The step is started all the same; it is not tried again."""
+    starts = Starts(tmp_path, monkeypatch)
+    monkeypatch.setattr(cgroups, "_moves_quickly", lambda: False)
+    starts.start()
+    assert starts.entered == [str(tmp_path / "r1")]
+    assert not starts.groups.can_fork
+
+
+def test_the_group_of_an_attempt_goes_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step that fails for days leaves one, unless somebody lives in it."""
+    starts = Starts(tmp_path, monkeypatch, "cpu memory pids")
+    starts.start()
+    (tmp_path / "r1" / "cgroup.freeze").write_text("0\n")
+    starts.groups.go_home()
+    starts.start()
+    assert [path.name for path in (tmp_path / "r1").iterdir() if path.is_dir()] == ["0.2"]
+    assert starts.run.steps[0].leaf == str(tmp_path / "r1" / "0.2")
 
 
 @pytest.mark.parametrize(

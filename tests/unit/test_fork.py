@@ -12,7 +12,8 @@ import pytest
 
 from flow_operator.runners.procfs import descendants
 from flow_operator.shim import fork
-from flow_operator.shim.fork import can_fork_into, fork_into, run_forked
+from flow_operator.shim import spawn as spawning
+from flow_operator.shim.fork import ForkError, fork_into, run_forked
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
 
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
@@ -90,13 +91,32 @@ def test_a_program_that_is_missing_is_named(tmp_path: Path) -> None:
     assert raised.value.errno == errno.ENOENT
 
 
-def test_whether_a_fork_into_a_group_works_is_tried(
+def test_a_signal_that_comes_before_the_program_is_the_childs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends, or not, as a new process does; no handler of its parent's swallows it."""
+    before = signal.signal(signal.SIGTERM, lambda *_: None)
+    monkeypatch.setattr(spawning, "_set_limits", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    spec = {"argv": ["/bin/true"], "cwd": str(tmp_path), "nofile": 64, "rlimits": {"CORE": 0}}
+    try:
+        assert _ended(spawn(spec, {}, (NULL, NULL, NULL))) == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize("why", ["no group", "old kernel", "gone"])
+def test_a_group_that_nobody_can_be_forked_into_is_told(
+    why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No directory is a group but one of cgroup v2; an old kernel does not know the call."""
     children = _children()
-    assert not can_fork_into(str(tmp_path))
-    monkeypatch.setattr(fork, "_CLONE3", 1_000_000)
-    with pytest.raises(OSError, match="not implemented"):
-        fork_into(str(tmp_path))
+    if why == "old kernel":
+        monkeypatch.setattr(fork, "_CLONE3", 1_000_000)
+    place = tmp_path / "gone" if why == "gone" else tmp_path
+    spec = {"argv": ["/bin/true"], "cwd": str(tmp_path), "nofile": 64}
+    with pytest.raises(ForkError) as raised:
+        fork_into(str(place))
+    assert raised.value.lasting is (why != "gone")
+    with pytest.raises(ForkError):
+        spawn(spec, {}, (NULL, NULL, NULL), str(place))
     assert _children() == children

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flow_operator.runners import procfs
-from flow_operator.runners.procfs import descendants, open_files
+from flow_operator.runners.procfs import descendants, open_files, read_proc, scan
+from support import eventually
 
 PARENT = """
 import subprocess, sys, threading, time
@@ -66,3 +67,28 @@ def test_open_descriptors_are_counted(size: bool, monkeypatch: pytest.MonkeyPatc
         assert open_files(process.pid) == 3 + 7
         process.kill()
     assert open_files(process.pid) == 0
+
+
+OUTLIVED = """
+import ctypes, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+ctypes.CDLL(None).pthread_exit(None)
+"""
+
+
+def test_who_has_lost_only_its_main_thread_is_not_dead() -> None:
+    """It looks like a zombie; its other threads go on."""
+    with subprocess.Popen([sys.executable, "-c", OUTLIVED]) as process:
+
+        def outlived() -> None:
+            proc = read_proc(process.pid)
+            assert proc is not None
+            assert (proc.state, proc.threads) == ("Z", 2)
+
+        try:
+            eventually(outlived)
+            assert process.pid in scan()
+        finally:
+            process.kill()
+            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert process.pid not in scan()

@@ -319,7 +319,7 @@ class Census:
                 self._on_survivors(run, pids)
                 job.seen = pids
             return True
-        return not pids
+        return not (pids or job.populated)
 
     def _finish(self, run: str, job: Job) -> bool:
         with self._changed:

@@ -17,6 +17,9 @@ _RUN = b"FLOW_RUN="
 _STEP = b"FLOW_STEP="
 _ATTEMPT = b"FLOW_ATTEMPT="
 
+_EXITING = 0x4
+"""``PF_EXITING`` of Linux' include/linux/sched.h, in field 9 of a stat."""
+
 ZOMBIE_STATES = frozenset("ZXx")
 STOPPED_STATES = frozenset("Tt")
 
@@ -39,6 +42,11 @@ class Proc(NamedTuple):
     rss_pages: int
     threads: int = 1
     environ: tuple[bytes, ...] = (b"0", b"0")
+
+    @property
+    def dead(self) -> bool:
+        """Whether it has ended; not where only its main thread has, which others outlive."""
+        return self.state in ZOMBIE_STATES and self.threads <= 1
 
     @property
     def cpu_seconds(self) -> float:
@@ -107,7 +115,7 @@ def scan(besides: Container[int] = ()) -> dict[int, Proc]:
     found: dict[int, Proc] = {}
     for pid in pids():
         proc = read_proc(pid) if pid not in besides else None
-        if proc is not None and proc.state not in ZOMBIE_STATES:
+        if proc is not None and not proc.dead:
             found[pid] = proc
     return found
 
@@ -135,7 +143,7 @@ def is_in_exec(proc: Proc) -> bool:
     if proc.ppid in (0, 2):
         return False  # kthreadd and its children have no memory.
     now = _stat(proc.pid)
-    if now is None or now[0].decode() in ZOMBIE_STATES:
+    if now is None or int(now[6]) & _EXITING:
         return False
     code, begin, end = now[23], now[47], now[48]
     # Else it was, a moment ago.

@@ -12,14 +12,11 @@ from msgspec import to_builtins
 
 from flow_operator.runners.base import Handle, StepView
 from flow_operator.runners.procfs import (
-    ZOMBIE_STATES,
     Identity,
     Proc,
     environment,
-    identity,
     identity_in,
     is_in_exec,
-    pids,
     prints_to,
     read_proc,
     scan,
@@ -51,6 +48,9 @@ class Remains:
 
     @cached_property
     def _found(self) -> list[tuple[Proc, Identity]]:
+        return self._search(())
+
+    def _search(self, besides: Container[int]) -> list[tuple[Proc, Identity]]:
         """All that were started for us.
 
         Whom a shim has spawned just before it was killed may have no environment for a moment, and
@@ -58,7 +58,7 @@ class Remains:
         """
         deadline = time.monotonic() + _EXEC_WITHIN
         while True:
-            found, nameless = self._look()
+            found, nameless = self._look(besides)
             if not nameless:
                 return found
             if time.monotonic() > deadline:
@@ -66,11 +66,11 @@ class Remains:
                 return found
             time.sleep(_LOOK_AGAIN)
 
-    def _look(self) -> tuple[list[tuple[Proc, Identity]], list[int]]:
+    def _look(self, besides: Container[int]) -> tuple[list[tuple[Proc, Identity]], list[int]]:
         """Those that were started for us, and leaders of sessions that are in an exec."""
         found: list[tuple[Proc, Identity]] = []
         nameless: list[int] = []
-        for proc in scan().values():
+        for proc in scan(besides).values():
             environ = environment(proc.pid)
             who = identity_in(environ, self._home)
             if who is not None:
@@ -115,7 +115,7 @@ class Remains:
         Some write their title over that, or clear it, and in the middle of an exec there is none.
         What the shim has given it then tells: the step's log, or the run's group.
         """
-        if proc.state in ZOMBIE_STATES:
+        if proc.dead:
             return False  # It keeps its group until somebody reaps it.
         home, run = told_by(proc.pid)
         if run not in ("", handle.run) or home not in ("", self._home):
@@ -142,8 +142,7 @@ class Remains:
             known: the other runs.
             steps: the processes of their steps, at which nobody needs to look.
         """
-        others = (identity(pid, self._home) for pid in pids() if pid not in steps)
-        found = {who.run: who for who in others if who is not None and who.run not in known}
+        found = {who.run: who for _, who in self._search(steps) if who.run not in known}
         return [
             {
                 "run": run,

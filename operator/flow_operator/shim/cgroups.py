@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping
 
 from flow_operator.shim.digest import sha256
-from flow_operator.shim.fork import can_fork_into
 from flow_operator.shim.kernel import read_all
 
 _CONTROLLERS = ("cpu", "memory", "pids")
@@ -42,7 +41,8 @@ class Cgroups:
     Attributes:
         root: the directory that holds them.
         controllers: which limits can be enforced.
-        more_follow: whether it is known that another step is started right after the next.
+        more_follow: whether the next request starts a step as well.
+        can_fork: whether steps can be forked into groups, as far as it is known.
     """
 
     def __init__(self, root: str) -> None:
@@ -51,10 +51,10 @@ class Cgroups:
         self._away = False
         self._new: str | None = None
         """The group that was just made for what is started now: nobody has frozen it."""
-        self._forks: bool | None = None
         self._moved = self._started = 0.0
         self._row = 0
         self.more_follow = False
+        self.can_fork = True
 
     @classmethod
     def found(cls, data: str) -> Cgroups | None:
@@ -100,7 +100,7 @@ class Cgroups:
     def place(self, group: str, leaf: str) -> str:
         """Where in a run's group a step is to be born: in one of its own where there are limits.
 
-        That is new, so that it is neither out of its quota nor full, and its limits come later.
+        That one is new, so that it is neither out of its quota nor full, and its limits come later.
 
         Raises:
             OSError: it cannot be made, or the run is frozen, as who goes there would be.
@@ -113,32 +113,32 @@ class Cgroups:
         _make(path)
         return path
 
-    def enter(self, place: str) -> bool:
-        """Go where a step is to be born, unless it is to be forked into there; whether we went.
+    def forks(self) -> bool:
+        """Whether the step that is now started is to be forked into its group.
 
-        This process moves and not its child, which could have forked before it is moved; it stays
-        until :meth:`go_home`. Who moves and has not for a while waits until all processors have
-        seen the lock that it takes, 6 to 30 ms. A fork into the group (clone3(2)) does not, but
-        takes a millisecond more than a spawn, so it is for those that come alone.
-
-        Raises:
-            OSError: it cannot be entered.
+        Who moves there and has not for a while waits until all processors have seen the lock that
+        it takes, 6 to 30 ms. A fork into the group (clone3(2)) does not, but takes a millisecond
+        more than a spawn, so it is for those that come alone.
         """
         now = time.monotonic()
         self._row = self._row + 1 if now - self._started < _WARM else 1
         self._started = now
         waits = now - self._moved > _WARM
-        if waits and not self.more_follow and self._row <= _ROW and self._can_fork(place):
-            return False
+        alone = not self.more_follow and self._row <= _ROW
+        return self.can_fork and waits and alone and not _moves_quickly()
+
+    def enter(self, place: str) -> None:
+        """Go where a step is to be born, so that what is spawned now is.
+
+        This process moves and not its child, which could have forked before it is moved; it stays
+        until :meth:`go_home`.
+
+        Raises:
+            OSError: it cannot be entered.
+        """
         self._away = True
         _enter(place)
         self._moved = time.monotonic()
-        return True
-
-    def _can_fork(self, place: str) -> bool:
-        if self._forks is None:
-            self._forks = not _moves_quickly() and can_fork_into(place)
-        return self._forks
 
     def go_home(self) -> None:
         """Leave the group of a run, if we are in one: what is done to it is not for us."""

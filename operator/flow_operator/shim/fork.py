@@ -7,6 +7,7 @@ the user of the child, and have it born in a cgroup.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import signal
 from collections.abc import Callable
@@ -15,6 +16,8 @@ _CLONE3 = 435
 """The number of clone3(2), which all processors share."""
 
 _CLONE_INTO_CGROUP = 0x200000000
+
+_PASSING = frozenset({errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.ENOENT})
 
 _libc = ctypes.PyDLL(None, use_errno=True)
 """Keeps the interpreter's lock: the child goes on as the thread that it is."""
@@ -34,6 +37,15 @@ class _CloneArgs(ctypes.Structure):
     )
 
 
+class ForkError(OSError):
+    """Nobody could be forked into a group."""
+
+    @property
+    def lasting(self) -> bool:
+        """No want of processes, memory or descriptors, which may be over soon."""
+        return self.errno not in _PASSING
+
+
 def fork_into(group: str) -> int:
     """Fork, so that the child is born in a cgroup; returns as fork(2).
 
@@ -42,9 +54,12 @@ def fork_into(group: str) -> int:
     program or to end.
 
     Raises:
-        OSError: there can be no more processes, or the kernel, or a filter, does not let us.
+        ForkError: there can be no more processes, or the kernel, or a filter, does not let us.
     """
-    directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ForkError(error.errno, error.strerror) from None
     try:
         arguments = _CloneArgs(
             flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=directory
@@ -53,22 +68,10 @@ def fork_into(group: str) -> int:
         pid = int(_libc.syscall(_CLONE3, ctypes.byref(arguments), size))
         if pid < 0:
             number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+            raise ForkError(number, os.strerror(number))
         return pid
     finally:
         os.close(directory)
-
-
-def can_fork_into(group: str) -> bool:
-    """Whether that works here: a child tries it, and ends."""
-    try:
-        pid = fork_into(group)
-    except OSError:
-        return False
-    if pid == 0:
-        os._exit(0)
-    os.waitpid(pid, 0)
-    return True
 
 
 def run_forked(become: Callable[[], None], fork: Callable[[], int]) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from flow_operator.shim import cgroups
 from flow_operator.shim.birth import Births, start_time
 from flow_operator.shim.cgroups import Cgroups
+from flow_operator.shim.fork import ForkError
 from flow_operator.shim.pidfd import signal_group
 from flow_operator.shim.pipes import Pipe, Piped
 from flow_operator.shim.spawn import NULL, SpawnError, spawn
@@ -126,16 +127,14 @@ class Run(Piped):
         step.cut = False
         step.log_from = spec.get("log_from")
         try:
-            place = self._place(groups, f"{index}.{attempt}") if groups is not None else None
-            step.leaf = place if place != self.group else None
-            group = place if groups and place and not groups.enter(place) else None
+            place = self._place(groups, index) if groups is not None else None
             try:
-                step.pid, step.start = self._spawn(index, spec, env, group)
+                step.pid, step.start = self._start(index, spec, env, groups, place)
             except SpawnError as error:
                 if error.errno != errno.EAGAIN:
                     raise
                 reap()
-                step.pid, step.start = self._spawn(index, spec, env, group)
+                step.pid, step.start = self._start(index, spec, env, groups, place)
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False
@@ -144,19 +143,46 @@ class Run(Piped):
         step.limits = cgroups.limit(step.leaf, spec["limits"])
         return True
 
-    def _place(self, groups: Cgroups, leaf: str) -> str | None:
+    def _place(self, groups: Cgroups, index: int) -> str | None:
         """Where in the run's group a step goes; that is made where none lives without one."""
+        step = self.steps[index]
+        if step.leaf is not None:
+            cgroups.remove(step.leaf)  # Fails, as it should, where somebody has outlived its step.
+            step.leaf = None
         if self.group is None and not self.alive:
             with contextlib.suppress(OSError):  # Then it is started like where there are none.
                 self.group = groups.open(self.run)
         if self.group is None:
+            groups.go_home()  # Not in the group of the one that was started before.
             return None
+        leaf = f"{index}.{step.attempt}"
         try:
-            return groups.place(self.group, leaf)
+            place = groups.place(self.group, leaf)
         except FileNotFoundError:
             # Somebody has tidied it away, as he may while nobody is in it.
             self.group = groups.open(self.run)
-            return groups.place(self.group, leaf)
+            place = groups.place(self.group, leaf)
+        step.leaf = place if place != self.group else None
+        return place
+
+    def _start(
+        self,
+        index: int,
+        spec: Mapping[str, Any],
+        env: dict[str, str],
+        groups: Cgroups | None,
+        place: str | None,
+    ) -> tuple[int, int]:
+        """Start a process at its place; returns its pid and its start time."""
+        if groups is None or place is None:
+            return self._spawn(index, spec, env, None)
+        if groups.forks():
+            try:
+                return self._spawn(index, spec, env, place)
+            except ForkError as error:
+                groups.can_fork = not error.lasting
+        groups.enter(place)
+        return self._spawn(index, spec, env, None)
 
     def _spawn(
         self, index: int, spec: Mapping[str, Any], env: dict[str, str], group: str | None

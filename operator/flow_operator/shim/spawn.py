@@ -2,7 +2,7 @@
 
 ``posix_spawn`` costs the same however large the parent is, but cannot change the directory or the
 limits of the child. The shim has one thread, so it changes its own for the moment of the spawn.
-What needs more, another user, more limits or a cgroup, goes the slower way of a fork.
+What needs more, another user, more limits or another cgroup, goes the slower way of a fork.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from flow_operator.shim.fork import fork_into, run_forked
+from flow_operator.shim.fork import ForkError, fork_into, run_forked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ def spawn(
 
     Raises:
         SpawnError: no such program or directory, no permission, or no process to be had.
+        ForkError: nobody can be forked into the group.
     """
     name = program = spec["argv"][0]
     try:
@@ -100,6 +101,8 @@ def spawn(
                 return _fork(program, spec, env, stdio, group)
             with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
                 return _spawn(program, spec["argv"], env, stdio)
+    except ForkError:
+        raise
     except OSError as error:
         where = f": {error.filename}" if error.filename not in (None, name, program) else ""
         hint = _HINTS.get(error.errno or 0, "")
@@ -146,7 +149,7 @@ def _fork(
         for number, descriptor in enumerate(stdio):
             os.dup2(descriptor, number)
         for number in DEFAULT_SIGNALS:
-            if signal.getsignal(number) == signal.SIG_IGN:  # An exec ends all other handlers.
+            if signal.getsignal(number) != signal.SIG_DFL:
                 signal.signal(number, signal.SIG_DFL)
         _set_limits(spec["nofile"], spec.get("rlimits", {}))
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
