@@ -242,7 +242,9 @@ class Flowd:
         """kill -9 of either or both, at once."""
         pid = self.shim_pid() if shim else 0
         if pid:
-            os.kill(pid, signal.SIGKILL)
+            # Who starts a shim looks like one, and may have ended by now.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         if operator:
             self.kill()
 
