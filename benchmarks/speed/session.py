@@ -113,7 +113,8 @@ class Session:
 
     def _restart(self) -> None:
         """Kill flows, each once, one by one; after 50 ms the next one is not kept waiting."""
-        pids = sorted(self.register.pids().items())[: self.effort.kills]
+        kills = min(self.effort.kills, self.flows - self.effort.alone)
+        pids = sorted(self.register.pids().items())[:kills]
         killed = {}
         first, before = self.register.count(), usage(self.contender.own_pids())
         for number, pid in pids:
@@ -129,7 +130,7 @@ class Session:
         self.record("restart-cpu", used.cpu / len(pids) * 1e3)
 
     def _restart_alone(self) -> None:
-        """What most restarts are: of one flow, while nothing else happens."""
+        """What most restarts are: of one flow, not killed before, while nothing else happens."""
         for number, pid in sorted(self.register.pids().items())[-self.effort.alone :]:
             time.sleep(_QUIET)
             first, killed = self.register.count(), time.monotonic()
