@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,37 @@ def spawned(command: Sequence[Any], **options: Any) -> Iterator[subprocess.Popen
             yield process
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def injected(pid: int, call: str, what: str) -> Iterator[None]:
+    """A system call of a process, of its threads and of its children goes otherwise.
+
+    Args:
+        pid: of the process.
+        call: the name of the call.
+        what: how it goes, as strace(1) takes it: ``error=EIO``, ``delay_enter=MICROSECONDS``.
+    """
+    require(None if shutil.which("strace") else "needs strace")
+    inject = ["-e", f"trace={call}", "-e", f"inject={call}:{what}"]
+    with subprocess.Popen(
+        ["strace", "-f", "-p", str(pid), *inject],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as tracer:
+        assert tracer.stderr is not None
+        if "attached" not in tracer.stderr.readline():
+            pytest.skip("nobody may be traced here")
+        try:
+            yield
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            try:
+                tracer.communicate(timeout=20)
+            except subprocess.TimeoutExpired:
+                tracer.kill()  # The kernel lets go of whom it still waits for.
 
 
 def require(missing: str | None) -> None:
@@ -141,7 +173,7 @@ def processes_of(data: Path) -> list[int]:
 
 def members_of(data: Path) -> list[tuple[Proc, Identity]]:
     """The same, each with who it was started as; the checks of probes, of attempt 0, left out."""
-    found = ((read_proc(pid), identity(pid, str(data))) for pid in processes_of(data))
+    found = ((read_proc(pid), identity(environment(pid), str(data))) for pid in processes_of(data))
     return [
         (proc, who) for proc, who in found if proc is not None and who is not None and who.attempt
     ]
@@ -160,6 +192,12 @@ def alive(pid: int) -> bool:
     """Whether a process runs (a zombie does not)."""
     proc = read_proc(pid)
     return proc is not None and proc.state not in "ZX"
+
+
+def _kill(pid: int) -> None:
+    """End a process, unless it has ended by now: who only starts a shim looks like one."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 class Flowd:
@@ -242,9 +280,7 @@ class Flowd:
         """kill -9 of either or both, at once."""
         pid = self.shim_pid() if shim else 0
         if pid:
-            # Who starts a shim looks like one, and may have ended by now.
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         if operator:
             self.kill()
 
@@ -270,15 +306,14 @@ class Flowd:
             self.kill()
         shim = self.shim_pid()
         if shim:
-            os.kill(shim, signal.SIGKILL)
+            _kill(shim)
         eventually(self._kill_what_is_left)
 
     def _kill_what_is_left(self) -> None:
         """Until there is nothing: a step that was just being started shows a moment later."""
         left = processes_of(self.data)
         for pid in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            _kill(pid)
         assert not left
 
     # --- the API -------------------------------------------------------------------------

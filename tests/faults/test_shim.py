@@ -22,7 +22,7 @@ from flow_operator.clock import SystemClock
 from flow_operator.logs import Keeper
 from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import Layout
-from support import Flowd, alive, always_for, eventually, make_document, processes_of, require
+from support import Flowd, alive, always_for, eventually, injected, make_document, processes_of
 
 OTHER = "\n# Another version of this program.\n"
 COUNTS = "i=0; while :; do i=$((i+1)); echo $i; sleep 0.005; done"
@@ -158,28 +158,6 @@ def test_what_runs_without_any_record_is_ended_before_it_runs_twice(flowd: Flowd
     eventually(one_copy)
 
 
-@contextlib.contextmanager
-def _late(pid: int, seconds: float) -> Iterator[None]:
-    """What that process starts comes to its program so many seconds late."""
-    require(None if shutil.which("strace") else "needs strace")
-    inject = f"inject=execve:delay_enter={seconds * 1e6:.0f}"
-    with subprocess.Popen(
-        ["strace", "-f", "-p", str(pid), "-e", "trace=execve", "-e", inject],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as tracer:
-        assert tracer.stderr is not None
-        if "attached" not in tracer.stderr.readline():
-            pytest.skip("nobody may be traced here")
-        try:
-            yield
-        finally:
-            tracer.terminate()
-            tracer.communicate()
-
-
 @pytest.mark.parametrize("how", ["spawned", "forked", "forked into a group"])
 def test_a_step_that_has_not_come_to_its_program_holds_up_the_next_shim(
     make_flowd: Make, how: str
@@ -190,7 +168,7 @@ def test_a_step_that_has_not_come_to_its_program_holds_up_the_next_shim(
     step = {"name": "s0", "script": "exec sleep 1000"}
     if how == "forked":
         step["resources"] = {"rlimits": {"core": 0}}
-    with _late(shim, 2):
+    with injected(shim, "execve", "delay_enter=2000000"):
         flowd.create(make_document("one", step))
 
         def born() -> int:

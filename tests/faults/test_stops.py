@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from flow_operator.plan.decide import VERIFY_FROZEN
-from flow_operator.runners.procfs import identity, read_proc
+from flow_operator.runners.procfs import environment, identity, read_proc
 from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
 
 DEAF = "trap '' TERM; while :; do sleep 0.05; done"
@@ -71,7 +71,8 @@ def test_stopped_is_not_said_while_a_grandchild_lives(flowd: Flowd) -> None:
         """The deaf shell of each flow; the first child of its loop is there: its trap is set."""
         procs = [read_proc(pid) for pid in processes_of(flowd.data)]
         parents = {proc.ppid for proc in procs if proc is not None}
-        homes = {pid: identity(pid, str(flowd.data)) for pid in parents - set(leaders.values())}
+        shells = parents - set(leaders.values())
+        homes = {pid: identity(environment(pid), str(flowd.data)) for pid in shells}
         found = {who.flow_id: pid for pid, who in homes.items() if who is not None}
         assert found.keys() == LEFT_BEHIND.keys()
         return found

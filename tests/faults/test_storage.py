@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import shutil
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -14,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from support import Flowd, always_for, eventually, make_document, processes_of, require
+from support import Flowd, always_for, eventually, injected, make_document, processes_of
 
 needs_mount = pytest.mark.skipif(
     os.geteuid() != 0
@@ -162,43 +160,19 @@ def no_descriptors(flowd: Flowd) -> Iterator[None]:
         resource.prlimit(flowd.pid, resource.RLIMIT_NOFILE, before)
 
 
-def injected(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[None]]:
-    """The kernel's answer to a system call is replaced, in every thread of the operator."""
-
-    @contextlib.contextmanager
-    def fault(flowd: Flowd) -> Iterator[None]:
-        require(None if shutil.which("strace") else "needs strace")
-        inject = ["-e", f"trace={call}", "-e", f"inject={call}:error={error}"]
-        with subprocess.Popen(
-            ["strace", "-f", "-p", str(flowd.pid), *inject],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as tracer:
-            assert tracer.stderr is not None
-            if "attached" not in tracer.stderr.readline():
-                pytest.skip("nobody may be traced here")
-            try:
-                yield
-            finally:
-                tracer.send_signal(signal.SIGINT)
-                try:
-                    tracer.communicate(timeout=20)
-                except subprocess.TimeoutExpired:
-                    tracer.kill()  # The kernel lets go of whom it still waits for.
-
-    return fault
+def refused(call: str, error: str) -> Callable[[Flowd], AbstractContextManager[None]]:
+    """The kernel's answer to a system call is an error, in every thread of the operator."""
+    return lambda flowd: injected(flowd.pid, call, f"error={error}")
 
 
 FAULTS = {
     "read-only": (read_only, 503, "Read-only file system", "writable again"),
     "forbidden": (forbidden, 503, "ermi", "let the operator's user write there"),
     "descriptors": (no_descriptors, 503, "Too many open files", "LimitNOFILE"),
-    "sync fails": (injected("fsync", "EIO"), 503, "Input/output error", "that disk"),
-    "quota": (injected("fsync", "EDQUOT"), 507, "quota", "raise the quota"),
-    "no space when synced": (injected("fsync", "ENOSPC"), 507, "No space left", "free space"),
-    "rename fails": (injected("rename", "EIO"), 503, "Input/output error", "that disk"),
+    "sync fails": (refused("fsync", "EIO"), 503, "Input/output error", "that disk"),
+    "quota": (refused("fsync", "EDQUOT"), 507, "quota", "raise the quota"),
+    "no space when synced": (refused("fsync", "ENOSPC"), 507, "No space left", "free space"),
+    "rename fails": (refused("rename", "EIO"), 503, "Input/output error", "that disk"),
 }
 
 

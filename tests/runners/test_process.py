@@ -393,6 +393,9 @@ class TestProcessRunner(RunnerContract):
         self, runner: Runner, script: str
     ) -> None:
         """Programs write their title there. Taken for gone, it would be started a second time."""
+        self.assert_taken_back(runner, script)
+
+    def assert_taken_back(self, runner: Runner, script: str) -> None:
         self.run(runner, script)
         [view] = self.one(runner).steps
         eventually(lambda: _assert(told_by(view.pid) == ("", "")))
@@ -623,12 +626,7 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
 
     def test_the_group_tells_whose_a_step_is_that_prints_elsewhere(self, runner: Runner) -> None:
         """And that has cleared its environment."""
-        self.run(runner, f"exec > /dev/null 2>&1; {CLEARED}")
-        [view] = self.one(runner).steps
-        eventually(lambda: _assert(told_by(view.pid) == ("", "")))
-        self.replace_shim()
-        eventually(lambda: _assert(len(runner.observe("demo")) == 1))
-        assert self.one(runner).steps[0].pid == view.pid
+        self.assert_taken_back(runner, f"exec > /dev/null 2>&1; {CLEARED}")
 
     @pytest.mark.parametrize("how", ["lost", "removed"])
     def test_a_group_that_is_gone_is_made_anew(self, runner: Runner, how: str) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -15,6 +15,7 @@ from flow_operator.runners.base import Handle, StepView
 from flow_operator.runners.procfs import Proc, is_in_exec, read_proc
 from flow_operator.runners.remains import Remains
 from flow_operator.settings import Layout
+from support import spawned
 
 LOOKS = 300
 
@@ -37,33 +38,11 @@ def log(layout: Layout) -> Path:
     return path
 
 
-class Spawned:
-    """A step that nobody looks after.
+class Step(NamedTuple):
+    """A step that nobody looks after."""
 
-    Args:
-        log: where it prints.
-    """
-
-    def __init__(self, home: Path, log: Path, script: str) -> None:
-        told = {
-            "FLOW_OPERATOR": str(home),
-            "FLOW_ID": "demo",
-            "FLOW_REPLICA": "0",
-            "FLOW_RUN": "demo-1",
-            "FLOW_STEP": "s0",
-            "FLOW_ATTEMPT": "1",
-        }
-        with log.open("a") as output:
-            self.process = subprocess.Popen(
-                ["sh", "-c", script, script],
-                env={**os.environ, **told},
-                start_new_session=True,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        proc = read_proc(self.process.pid)
-        assert proc is not None
-        self.pid, self.start = proc.pid, proc.start
+    pid: int
+    start: int
 
     def found(self, layout: Layout, view: StepView, run: str = "demo-1") -> int:
         """The pid that a shim would be told of; 0 for none."""
@@ -72,44 +51,50 @@ class Spawned:
 
 
 @pytest.fixture
-def spawned(root: Path, log: Path, request: pytest.FixtureRequest) -> Iterator[Spawned]:
-    step = Spawned(root, log, request.param)
-    yield step
-    step.process.kill()
-    step.process.wait()
+def step(root: Path, log: Path, request: pytest.FixtureRequest) -> Iterator[Step]:
+    told = {
+        "FLOW_OPERATOR": str(root),
+        "FLOW_ID": "demo",
+        "FLOW_REPLICA": "0",
+        "FLOW_RUN": "demo-1",
+        "FLOW_STEP": "s0",
+        "FLOW_ATTEMPT": "1",
+    }
+    command = ["sh", "-c", request.param, request.param]
+    options = {"env": {**os.environ, **told}, "start_new_session": True}
+    with log.open("a") as output, spawned(command, stdout=output, stderr=output, **options) as one:
+        proc = read_proc(one.pid)
+        assert proc is not None
+        yield Step(proc.pid, proc.start)
 
 
-@pytest.mark.parametrize("spawned", [AGAIN], indirect=True)
-def test_who_is_in_an_exec_is_found_though_nothing_is_recorded(
-    spawned: Spawned, layout: Layout
-) -> None:
+@pytest.mark.parametrize("step", [AGAIN], indirect=True)
+def test_who_is_in_an_exec_is_found_though_nothing_is_recorded(step: Step, layout: Layout) -> None:
     """It has no environment just then. Taken for gone, it would run twice."""
     for _ in range(LOOKS):
-        assert spawned.found(layout, StepView(attempt=1)) == spawned.pid
+        assert step.found(layout, StepView(attempt=1)) == step.pid
 
 
-@pytest.mark.parametrize("spawned", [AGAIN, UNNAMED], indirect=True, ids=["named", "unnamed"])
+@pytest.mark.parametrize("step", [AGAIN, UNNAMED], indirect=True, ids=["named", "unnamed"])
 def test_a_record_is_believed_also_where_the_environment_tells_nothing(
-    spawned: Spawned, layout: Layout
+    step: Step, layout: Layout
 ) -> None:
     """It prints into the log of the step: that is given to nobody else."""
-    view = StepView(attempt=1, pid=spawned.pid, start=spawned.start)
+    view = StepView(attempt=1, pid=step.pid, start=step.start)
     for _ in range(LOOKS):
-        assert spawned.found(layout, view) == spawned.pid
+        assert step.found(layout, view) == step.pid
 
 
-@pytest.mark.parametrize("spawned", ["exec sleep 1000"], indirect=True)
-def test_the_environment_tells_against_a_record(
-    spawned: Spawned, layout: Layout, root: Path
-) -> None:
+@pytest.mark.parametrize("step", ["exec sleep 1000"], indirect=True)
+def test_the_environment_tells_against_a_record(step: Step, layout: Layout, root: Path) -> None:
     """Of another run, or another data directory, it is not ours, whatever it prints into."""
-    view = StepView(attempt=1, pid=spawned.pid, start=spawned.start)
-    assert spawned.found(layout, view) == spawned.pid
-    assert spawned.found(layout, view, "demo-2") == 0
+    view = StepView(attempt=1, pid=step.pid, start=step.start)
+    assert step.found(layout, view) == step.pid
+    assert step.found(layout, view, "demo-2") == 0
     other = root / "other"
     (other / "logs").parent.mkdir()
     (other / "logs").symlink_to(root / "logs")
-    assert spawned.found(Layout(other), view) == 0
+    assert step.found(Layout(other), view) == 0
 
 
 def test_who_hangs_in_an_exec_is_not_waited_for_for_ever(
@@ -126,13 +111,13 @@ def test_who_hangs_in_an_exec_is_not_waited_for_for_ever(
     assert time.monotonic() - begun >= 0.05
 
 
-@pytest.mark.parametrize("spawned", [AGAIN], indirect=True)
-def test_a_stray_is_found_whatever_it_does(spawned: Spawned, layout: Layout) -> None:
+@pytest.mark.parametrize("step", [AGAIN], indirect=True)
+def test_a_stray_is_found_whatever_it_does(step: Step, layout: Layout) -> None:
     """It is searched but once."""
     for _ in range(LOOKS):
         [stray] = Remains(layout).strays(frozenset(), ())
         assert stray["run"] == "demo-1"
-    assert Remains(layout).strays(frozenset(), (spawned.pid,)) == []
+    assert Remains(layout).strays(frozenset(), (step.pid,)) == []
     assert Remains(layout).strays(frozenset({"demo-1"}), ()) == []
 
 

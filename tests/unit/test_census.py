@@ -18,7 +18,7 @@ import pytest
 from flow_operator.errors import RetryableError
 from flow_operator.runners import census as module
 from flow_operator.runners import procfs
-from flow_operator.runners.census import Census, Job
+from flow_operator.runners.census import Besides, Census, Change, Job
 from flow_operator.runners.procfs import Proc, environment, read_proc, scan, send_signal
 from support import always_for, eventually
 
@@ -45,15 +45,23 @@ class World:
         self.seen += 1
         return {p.pid: p for p in next(self._looks)}
 
-    def run(self, job: Job) -> None:
+    @contextlib.contextmanager
+    def census(
+        self, besides: Besides = lambda _runs: (), change: Change = lambda changes: changes
+    ) -> Iterator[Census]:
+        """One that tells us what is done; nobody else is told of anything."""
         census = Census(
-            "/home", lambda: 1, _nobody, lambda run, kind: self.done.append((run, kind)), *_IDLE
+            "/home", lambda: 1, besides, lambda *each: self.done.append(each), _ignore, change
         )
         try:
-            census.want("r", job)
-            eventually(self._finished)
+            yield census
         finally:
             census.close()
+
+    def run(self, job: Job) -> None:
+        with self.census() as census:
+            census.want("r", job)
+            eventually(self._finished)
 
     def _finished(self) -> None:
         assert self.done
@@ -61,17 +69,6 @@ class World:
 
 def _ignore(_run: str, _what: object) -> None:
     pass
-
-
-def _unchanged(changes: Sequence[object]) -> Sequence[object]:
-    return changes
-
-
-def _nobody(_runs: object) -> tuple[int, ...]:
-    return ()
-
-
-_IDLE = (_ignore, _unchanged)
 
 
 def _assert(condition: bool) -> None:
@@ -123,20 +120,16 @@ def test_groups_are_changed_all_at_once(monkeypatch: pytest.MonkeyPatch, tmp_pat
         return [bad if run == "b" and len(asked) < 4 else True for run, _ in changes]
 
     world = World(monkeypatch, [])
-    done = world.done
-    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), _ignore, change)
-    try:
+    with world.census(change=change) as census:
         census.want("a", Job("freeze", {}, group=str(tmp_path)))
         eventually(lambda: _assert(world.seen == 1))
         for run in "bc":
             census.want(run, Job("freeze", {}, group=str(tmp_path)))
         ready.set()
-        eventually(lambda: _assert(len(done) == 3))
-    finally:
-        census.close()
+        eventually(lambda: _assert(len(world.done) == 3))
     assert asked[:2] == [[("a", "freeze")], [("b", "freeze"), ("c", "freeze")]]
     assert asked[2:] == [[("b", "freeze")]] * 2
-    assert done == [("a", "freeze"), ("c", "freeze"), ("b", "freeze")]
+    assert world.done == [("a", "freeze"), ("c", "freeze"), ("b", "freeze")]
 
 
 def test_the_steps_of_other_runs_are_not_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,19 +145,13 @@ def test_the_steps_of_other_runs_are_not_looked_at(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(procfs, "pids", lambda: [3, 4, 5, 6] if not looked else [])
     monkeypatch.setattr(procfs, "read_proc", read)
     steps = {"r": {4}, "other": {5, 6}}
-    done = world.done
-    census = Census(
-        "/home",
-        lambda: 1,
-        lambda runs: {pid for run, mine in steps.items() if run not in runs for pid in mine},
-        lambda *each: done.append(each),
-        *_IDLE,
-    )
-    try:
+
+    def others(runs: Container[str]) -> set[int]:
+        return {pid for run in steps if run not in runs for pid in steps[run]}
+
+    with world.census(besides=others) as census:
         census.want("r", Job("sweep", {}, signal.SIGKILL))
-        eventually(lambda: _assert(bool(done)))
-    finally:
-        census.close()
+        eventually(world._finished)
     assert looked == [3, 4]
 
 
@@ -215,17 +202,13 @@ def test_looks_that_meet_nobody_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(monkeypatch, [])
     slow = 0.01
     monkeypatch.setattr(module, "scan", lambda _besides: (time.sleep(slow), world._scan())[1])
-    done = world.done
-    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), *_IDLE)
-    try:
+    with world.census() as census:
         begun = time.monotonic()
         for number in range(40):
             census.want(f"r{number}", Job("sweep", {}, signal.SIGTERM))
             time.sleep(slow / 2)
         eventually(lambda: _assert(len(world.done) == 40))
         taken = time.monotonic() - begun
-    finally:
-        census.close()
     assert world.seen <= taken / (slow * 3) + 2  # each with a rest of three times as long
 
 
@@ -247,13 +230,9 @@ def test_a_group_in_which_nobody_is_met_is_looked_at_now_and_then(
     (tmp_path / "cgroup.procs").write_text("0\n")
     world = World(monkeypatch, [])
     monkeypatch.setattr(module, "_LAST_DELAY", 60)
-    done = world.done
-    census = Census("/home", lambda: 1, _nobody, lambda *each: done.append(each), *_IDLE)
-    try:
+    with world.census() as census:
         census.want("r", Job("sweep", {}, signal.SIGTERM, str(tmp_path)))
-        always_for(0.5, lambda: _assert(not done and world.seen < 12))
-    finally:
-        census.close()
+        always_for(0.5, lambda: _assert(not world.done and world.seen < 12))
 
 
 def test_looks_that_meet_somebody_go_on(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from flow_operator.runners import procfs
 from flow_operator.runners.procfs import descendants, open_files, read_proc, scan
-from support import eventually
+from support import eventually, spawned
 
 PARENT = """
 import subprocess, sys, threading, time
@@ -78,17 +78,15 @@ ctypes.CDLL(None).pthread_exit(None)
 
 def test_who_has_lost_only_its_main_thread_is_not_dead() -> None:
     """It looks like a zombie; its other threads go on."""
-    with subprocess.Popen([sys.executable, "-c", OUTLIVED]) as process:
+    with spawned([sys.executable, "-c", OUTLIVED]) as process:
 
         def outlived() -> None:
             proc = read_proc(process.pid)
             assert proc is not None
             assert (proc.state, proc.threads) == ("Z", 2)
 
-        try:
-            eventually(outlived)
-            assert process.pid in scan()
-        finally:
-            process.kill()
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        eventually(outlived)
+        assert process.pid in scan()
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process.pid not in scan()

@@ -56,7 +56,7 @@ class Job:
         leaders: pid -> start time of the run's steps; their sessions belong to the run.
         group: the run's cgroup, if it has one: all in it belong to the run.
         number: the signal that a sweep sends, once, to everything it finds.
-        populated: whether anybody was in the group when it was last looked at for a sweep.
+        populated: whether anybody was in the group at the last look.
         signalled: what was sent its signal, by pid and start time.
     """
 
@@ -106,7 +106,6 @@ def _change_for(job: Job) -> What | None:
         return None
     if job.kind != "sweep":
         return job.kind
-    job.populated = groups.populated(job.group)
     return "kill" if job.populated and job.number == signal.SIGKILL else None
 
 
@@ -226,26 +225,16 @@ class Census:
 
     def _change_groups(self, jobs: Mapping[str, Job]) -> dict[str, Exception]:
         """Have all groups killed, frozen or thawed that are to be; returns what did not work."""
-        failed: dict[str, Exception] = {}
-        changes: list[tuple[str, What]] = []
-        for run, job in jobs.items():
-            try:
-                what = _change_for(job)
-            except OSError as error:
-                failed[run] = error
-                continue
-            if what is not None:
-                changes.append((run, what))
-        outcomes = self._change(changes) if changes else ()
-        for (run, _), outcome in zip(changes, outcomes, strict=True):
-            if isinstance(outcome, Exception):
-                failed[run] = outcome
-        return failed
+        changes = [(run, what) for run, job in jobs.items() if (what := _change_for(job))]
+        outcomes = zip(changes, self._change(changes) if changes else (), strict=True)
+        return {run: error for (run, _), error in outcomes if isinstance(error, Exception)}
 
     def _members(self, procs: dict[int, Proc], jobs: Mapping[str, Job]) -> dict[str, list[int]]:
         roots = self._index.runs(procs)
         for run, job in jobs.items():
-            roots |= dict.fromkeys(groups.members(job.group) if job.group else (), run)
+            if job.group:
+                job.populated, residents = groups.residents(job.group)
+                roots |= dict.fromkeys(residents, run)
         leaders = {pid: (run, job) for run, job in jobs.items() for pid in job.leaders}
         shim = self._shim_pid()
         for proc in procs.values():

@@ -16,7 +16,13 @@ _GONE = frozenset({errno.ENOENT, errno.ENODEV, errno.ESRCH})
 
 def members(path: str) -> frozenset[int]:
     """The pids of everybody in a group and the groups below it, zombies left out."""
-    return frozenset(_members(path)) if populated(path) else frozenset()
+    return residents(path)[1]
+
+
+def residents(path: str) -> tuple[bool, frozenset[int]]:
+    """:func:`populated`, and :func:`members`."""
+    somebody = populated(path)
+    return somebody, frozenset(_members(path)) if somebody else frozenset()
 
 
 def populated(path: str) -> bool:

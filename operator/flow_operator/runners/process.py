@@ -300,8 +300,8 @@ class ProcessRunner:
             self._adopt(link, listed, self._runs)
             with self._lock:
                 known = frozenset(self._runs) | {handle.run for handle in listed}
-                pids = {step.pid for run in self._runs.values() for step in run.steps}
-            for state in Remains(self._layout).strays(known, pids):
+            steps = self._steps_besides(())
+            for state in Remains(self._layout).strays(known, steps):
                 log.warning("found a run that nobody knows", run=state["run"])
                 self._took(state)
 

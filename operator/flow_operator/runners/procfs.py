@@ -176,15 +176,15 @@ def run_of(pid: int, home: str) -> str:
         home: the data directory of the operator that must have started it. A copy of a data
             directory holds the same run ids; what runs for the original is not the copy's.
     """
-    environ = environment(pid)
-    if _RUN not in environ:  # Nearly all of a machine's processes, at each look at all of them.
-        return ""
-    return _variable(environ, _RUN) if _variable(environ, _HOME) == home else ""
+    told, run = told_by(pid)
+    return run if told == home else ""
 
 
 def told_by(pid: int) -> tuple[str, str]:
     """(data directory, run id) in a process' environment; ``""`` for what does not stand there."""
     environ = environment(pid)
+    if _HOME not in environ and _RUN not in environ:
+        return "", ""  # Nearly all of a machine's processes, at each look at all of them.
     return _variable(environ, _HOME), _variable(environ, _RUN)
 
 
@@ -198,13 +198,8 @@ class Identity(NamedTuple):
     attempt: int
 
 
-def identity(pid: int, home: str) -> Identity | None:
-    """Who a process was started as; None where it is not of ``home``."""
-    return identity_in(environment(pid), home)
-
-
-def identity_in(environ: bytes, home: str) -> Identity | None:
-    """Who somebody with that environment was started as."""
+def identity(environ: bytes, home: str) -> Identity | None:
+    """Who a process with that environment was started as; None where it is not of ``home``."""
     if _variable(environ, _HOME) != home:
         return None
     try:

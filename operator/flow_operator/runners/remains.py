@@ -15,7 +15,7 @@ from flow_operator.runners.procfs import (
     Identity,
     Proc,
     environment,
-    identity_in,
+    identity,
     is_in_exec,
     prints_to,
     read_proc,
@@ -72,7 +72,7 @@ class Remains:
         nameless: list[int] = []
         for proc in scan(besides).values():
             environ = environment(proc.pid)
-            who = identity_in(environ, self._home)
+            who = identity(environ, self._home)
             if who is not None:
                 found.append((proc, who))
             elif not environ and proc.pid == proc.sid and is_in_exec(proc):

@@ -37,13 +37,16 @@ class _CloneArgs(ctypes.Structure):
     )
 
 
-class ForkError(OSError):
-    """Nobody could be forked into a group."""
+class ForkError(Exception):
+    """Nobody could be forked into a group.
 
-    @property
-    def lasting(self) -> bool:
-        """No want of processes, memory or descriptors, which may be over soon."""
-        return self.errno not in _PASSING
+    Attributes:
+        lasting: it is no want of processes, memory or descriptors, which may be over soon.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(os.strerror(number))
+        self.lasting = number not in _PASSING
 
 
 def fork_into(group: str) -> int:
@@ -59,7 +62,7 @@ def fork_into(group: str) -> int:
     try:
         directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise ForkError(error.errno, error.strerror) from None
+        raise ForkError(error.errno or 0) from None
     try:
         arguments = _CloneArgs(
             flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=directory
@@ -67,8 +70,7 @@ def fork_into(group: str) -> int:
         size = ctypes.sizeof(arguments)
         pid = int(_libc.syscall(_CLONE3, ctypes.byref(arguments), size))
         if pid < 0:
-            number = ctypes.get_errno()
-            raise ForkError(number, os.strerror(number))
+            raise ForkError(ctypes.get_errno())
         return pid
     finally:
         os.close(directory)
@@ -82,7 +84,8 @@ def run_forked(become: Callable[[], None], fork: Callable[[], int]) -> int:
         fork: as fork(2).
 
     Raises:
-        OSError: what the child has met, or the fork.
+        OSError: what the child has met, or no descriptor is left.
+        ForkError, OSError: as ``fork`` does.
     """
     read, write = os.pipe2(os.O_CLOEXEC)
     try:

@@ -9,6 +9,7 @@ import signal
 import stat
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from flow_operator.shim import cgroups
 from flow_operator.shim.birth import Births, start_time
@@ -128,13 +129,14 @@ class Run(Piped):
         step.log_from = spec.get("log_from")
         try:
             place = self._place(groups, index) if groups is not None else None
+            start = partial(self._start, index, spec, env, groups, place)
             try:
-                step.pid, step.start = self._start(index, spec, env, groups, place)
+                step.pid, step.start = start()
             except SpawnError as error:
                 if error.errno != errno.EAGAIN:
                     raise
                 reap()
-                step.pid, step.start = self._start(index, spec, env, groups, place)
+                step.pid, step.start = start()
         except (SpawnError, OSError) as error:
             step.left("SpawnFailed", None, None, str(error))
             return False

@@ -148,16 +148,16 @@ class Shim:
             self._running = False
 
     def _answer(self, message: dict[str, Any], client: Client, following: Any) -> Any:
-        starts = _starts(message)
+        starts, more_follow = _starts(message), _starts(following)
         if not starts:
             self._go_home()
         elif self._groups is not None:
-            self._groups.more_follow = _starts(following)
+            self._groups.more_follow = more_follow
         try:
             return self._ops[message["op"]](message, client)
         finally:
             # Before the answer: whoever has it may have everybody in the group killed.
-            if starts and not _starts(following):
+            if starts and not more_follow:
                 self._go_home()
 
     def _go_home(self) -> None:

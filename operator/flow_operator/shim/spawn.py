@@ -14,7 +14,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from flow_operator.shim.fork import ForkError, fork_into, run_forked
+from flow_operator.shim.fork import fork_into, run_forked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -101,8 +101,6 @@ def spawn(
                 return _fork(program, spec, env, stdio, group)
             with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
                 return _spawn(program, spec["argv"], env, stdio)
-    except ForkError:
-        raise
     except OSError as error:
         where = f": {error.filename}" if error.filename not in (None, name, program) else ""
         hint = _HINTS.get(error.errno or 0, "")
