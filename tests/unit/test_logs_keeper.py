@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -322,6 +324,24 @@ def test_a_purge_leaves_nothing(make: Make, layout: Layout) -> None:
     one.purge("demo")
     assert not (layout.logs / "demo").exists()
     assert os.path.exists(other.path)
+    assert one.opened("demo", 0, "s0").end() == 0
+
+
+def test_a_log_that_is_noticed_while_it_is_purged_is_gone_all_the_same(
+    make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who looks after it learns late of what was printed last."""
+    one = make()
+    prints(one.opened("demo", 0, "s0").path, 10)
+    remove = shutil.rmtree
+
+    def noticed(*given: Any, **named: Any) -> None:
+        assert one.stream("demo", 0, "s0").end() == 1000
+        remove(*given, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(shutil, "rmtree", noticed)
+        one.purge("demo")
     assert one.opened("demo", 0, "s0").end() == 0
 
 

@@ -90,7 +90,7 @@ class Keeper:
         self._clock = clock
         self._reserve = reserve
         self._dropped = dropped
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._logs: dict[Key, _Log] = {}
         self._limits: dict[str, Limits] = {}
         self._due: list[tuple[float, int, _Log]] = []
@@ -167,12 +167,17 @@ class Keeper:
 
     def purge(self, flow_id: str) -> None:
         """Remove the logs of a flow that is gone."""
+        self._forget(flow_id)
+        shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
+        # Our thread may just have been told that something was written to one of them.
+        self._forget(flow_id)
+
+    def _forget(self, flow_id: str) -> None:
         with self._lock:
             mine = [entry for entry in self._logs.values() if entry.key[0] == flow_id]
             for entry in mine:
                 del self._logs[entry.key]
             self._limits.pop(flow_id, None)
-        shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
 
     def close(self) -> None:
         """End the thread; what is printed goes on."""
@@ -237,9 +242,10 @@ class Keeper:
         flow_id, replica, name = path.rsplit("/", 3)[1:]
         key = flow_id, int(replica), name.removesuffix(".log")
         try:
-            # Whoever has removed a log has it not come back.
-            if key in self._logs or os.path.exists(path):
-                self._schedule(self._entry(key))
+            with self._lock:
+                # Whoever has removed a log has it not come back.
+                if key in self._logs or os.path.exists(path):
+                    self._schedule(self._entry(key))
         except OSError as error:
             # It must not end the thread; who asks for this log is told the same.
             log.warning("cannot look after a log", path=path, error=str(error))
