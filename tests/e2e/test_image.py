@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -202,6 +204,39 @@ def test_any_user_may_run_it(box: Box) -> None:
     box.await_running("one")
     assert box.run("id", "-u") == "12345"
     assert box.stop() == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "tests"),
+    [
+        (("--security-opt", "seccomp=unconfined"), "born_there or (InCgroups and _group)"),
+        ((), "InCgroups and _group"),
+    ],
+)
+def test_steps_get_into_their_cgroups(
+    options: tuple[str, ...], tests: str, docker: Docker, image: str, tmp_path: Path
+) -> None:
+    """The tests of it, none skipped: with its C library, which can spawn into one, and its Python.
+
+    What a container seldom gets is cgroups that it may write. The engine's own filter of system
+    calls refuses clone3(2): there the shim moves.
+    """
+    for name in ("pytest", "pluggy", "iniconfig", "packaging", "pygments", "pytest-timeout"):
+        for file in importlib.metadata.files(name) or ():
+            if file.parts[0] != "..":
+                (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file.locate(), tmp_path / file)
+    done = docker.ask(
+        *("run", "--rm", "--network", "none", "--user", "0", *options),
+        *("--cgroupns", "host", "--volume", "/sys/fs/cgroup:/sys/fs/cgroup"),
+        *("--volume", f"{ROOT}:/src:ro", "--volume", f"{tmp_path}:/pytest:ro"),
+        *("--env", "PYTHONPATH=/pytest", "--workdir", "/src", "--entrypoint", "python", image),
+        *("-m", "pytest", "-q", "-p", "no:cacheprovider", "--override-ini", "addopts="),
+        *("tests/runners/test_born_there.py", "tests/runners/test_process.py", "-k", tests),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
+    assert "skipped" not in done.stdout
 
 
 def test_manifests_of_another_user_are_refused_with_what_to_do(box: Box) -> None:

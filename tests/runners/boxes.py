@@ -54,15 +54,14 @@ def _ldd(path: str) -> bytes:
 
 
 @contextlib.contextmanager
-def box_image(url: str, *, without_shell: bool = False) -> Iterator[str]:
-    """The name of such an image in an engine; ``without_shell`` it has busybox alone."""
+def box_image(url: str) -> Iterator[str]:
+    """The name of such an image in an engine."""
     api = docker.APIClient(base_url=url, version="auto", timeout=60)
     name = f"flow-test-box-{uuid.uuid4().hex[:12]}"
     try:
         body = file_system()
         changes = "CMD []"
         api.import_image_from_data(body, repository=name, changes=changes)
-        del without_shell
         yield name
         api.remove_image(name, force=True)
     finally:

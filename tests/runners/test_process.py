@@ -29,7 +29,6 @@ from flow_operator.runners.process import ProcessRunner
 from flow_operator.runners.procfs import read_proc, told_by
 from flow_operator.settings import Layout
 from flow_operator.shim import cgroups, protocol
-from flow_operator.shim.spawn import NULL, spawn
 from runners.contract import FOREVER, RunnerContract
 from support import alive, always_for, eventually, make_manifest, processes_of
 
@@ -663,22 +662,6 @@ class TestProcessRunnerInCgroups(TestProcessRunner):
             if how == "lost":
                 reap(dead.pid)
         reap(last)
-
-    def test_a_step_is_forked_into_a_group_in_which_its_parent_is_not(self, runner: Runner) -> None:
-        """By one call of the kernel's: nobody is moved."""
-        self.run(runner, FOREVER)
-        group = self.group(runner)
-        assert group is not None
-        place = group.parent / "by-fork"
-        place.mkdir()
-        spec = {"argv": ["sleep", "1000"], "cwd": "/", "nofile": 64}
-        pid = spawn(spec, dict(os.environ), (NULL, NULL, NULL), str(place))
-        try:
-            assert groups.members(str(place)) == {pid}
-        finally:
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
-            eventually(place.rmdir)
 
     def group(self, runner: Runner) -> Path | None:
         path = runner._runs["r1"].group

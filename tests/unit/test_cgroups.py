@@ -58,6 +58,7 @@ class Moves:
         (tmp_path / "cgroup.subtree_control").write_text("")
         self.now = 1000.0
         self.quick = False
+        monkeypatch.setattr(cgroups, "SPAWNS_INTO", False)
         monkeypatch.setattr(cgroups, "_enter", lambda _path: None)
         monkeypatch.setattr(cgroups, "_moves_quickly", lambda: self.quick)
         monkeypatch.setattr(cgroups.time, "monotonic", lambda: self.now)
@@ -68,7 +69,7 @@ class Moves:
         found = []
         for gap in gaps:
             self.now += gap
-            found.append("fork" if self.groups.forks() else "move")
+            found.append("fork" if self.groups.born_there() else "move")
             if found[-1] == "move":
                 self.groups.enter("place")
                 self.groups.go_home()
@@ -102,7 +103,7 @@ def test_who_is_followed_at_once_moves(moves: Moves) -> None:
 @pytest.mark.parametrize("why", ["favordynmods", "refused"])
 def test_all_move_where_that_is_quick_or_forks_are_refused(moves: Moves, why: str) -> None:
     """By a mount option, which may change; and by an old kernel or a filter of system calls."""
-    moves.quick, moves.groups.can_fork = why == "favordynmods", why != "refused"
+    moves.quick, moves.groups.refused = why == "favordynmods", why == "refused"
     assert moves.ways(0.5, 0.5, 0.5) == ["move"] * 3
     moves.quick = False
     assert moves.ways(0.5) == (["fork"] if why == "favordynmods" else ["move"])
@@ -157,7 +158,7 @@ def test_a_fork_that_is_refused_is_followed_by_a_move(
     monkeypatch.setattr(cgroups, "_moves_quickly", lambda: False)
     starts.start()
     assert starts.entered == [str(tmp_path / "r1")]
-    assert not starts.groups.can_fork
+    assert starts.groups.refused
 
 
 def test_the_group_of_an_attempt_goes_with_it(

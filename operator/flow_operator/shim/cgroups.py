@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from flow_operator.shim.digest import sha256
 from flow_operator.shim.kernel import read_all
+from flow_operator.shim.spawn_into import SPAWNS_INTO
 
 _CONTROLLERS = ("cpu", "memory", "pids")
 
@@ -42,7 +43,7 @@ class Cgroups:
         root: the directory that holds them.
         controllers: which limits can be enforced.
         more_follow: whether the next request starts a step as well.
-        can_fork: whether steps can be forked into groups, as far as it is known.
+        refused: whether the kernel, or a filter, has let nobody be started in a group from outside.
     """
 
     def __init__(self, root: str) -> None:
@@ -54,7 +55,7 @@ class Cgroups:
         self._moved = self._started = 0.0
         self._row = 0
         self.more_follow = False
-        self.can_fork = True
+        self.refused = False
 
     @classmethod
     def found(cls, data: str) -> Cgroups | None:
@@ -113,19 +114,22 @@ class Cgroups:
         _make(path)
         return path
 
-    def forks(self) -> bool:
-        """Whether the step that is now started is to be forked into its group.
+    def born_there(self) -> bool:
+        """Whether the step that is now started is to be born in its group while we are elsewhere.
 
         Who moves there and has not for a while waits until all processors have seen the lock that
-        it takes, 6 to 30 ms. A fork into the group (clone3(2)) does not, but takes a millisecond
-        more than a spawn, so it is for those that come alone.
+        it takes, 6 to 30 ms. Nobody waits where the C library can spawn into a group. A fork into
+        it (clone3(2)) does not wait either, but takes some milliseconds more than a spawn, so it is
+        for those that come alone.
         """
+        if SPAWNS_INTO or self.refused:
+            return not self.refused
         now = time.monotonic()
         self._row = self._row + 1 if now - self._started < _WARM else 1
         self._started = now
         waits = now - self._moved > _WARM
         alone = not self.more_follow and self._row <= _ROW
-        return self.can_fork and waits and alone and not _moves_quickly()
+        return waits and alone and not _moves_quickly()
 
     def enter(self, place: str) -> None:
         """Go where a step is to be born, so that what is spawned now is.

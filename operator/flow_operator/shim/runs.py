@@ -178,11 +178,11 @@ class Run(Piped):
         """Start a process at its place; returns its pid and its start time."""
         if groups is None or place is None:
             return self._spawn(index, spec, env, None)
-        if groups.forks():
+        if groups.born_there():
             try:
                 return self._spawn(index, spec, env, place)
             except ForkError as error:
-                groups.can_fork = not error.lasting
+                groups.refused = error.lasting
         groups.enter(place)
         return self._spawn(index, spec, env, None)
 

@@ -2,7 +2,8 @@
 
 ``posix_spawn`` costs the same however large the parent is, but cannot change the directory or the
 limits of the child. The shim has one thread, so it changes its own for the moment of the spawn.
-What needs more, another user, more limits or another cgroup, goes the slower way of a fork.
+What needs more, another user or more limits, goes the slower way of a fork; so does what is to be
+born in another cgroup, where the C library cannot spawn into one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 from collections.abc import Iterator, Mapping, Sequence
 
 from flow_operator.shim.fork import fork_into, run_forked
+from flow_operator.shim.spawn_into import SPAWNS_INTO, spawn_into
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,16 +93,21 @@ def spawn(
 
     Raises:
         SpawnError: no such program or directory, no permission, or no process to be had.
-        ForkError: nobody can be forked into the group.
+        ForkError: nobody can be started in the group.
     """
     name = program = spec["argv"][0]
     try:
         with inside(spec["cwd"]):
             program = _find(name, env)
-            if group is not None or spec.get("user") or spec.get("rlimits"):
+            if spec.get("user") or spec.get("rlimits") or (group is not None and not SPAWNS_INTO):
                 return _fork(program, spec, env, stdio, group)
             with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
-                return _spawn(program, spec["argv"], env, stdio)
+                if group is None:
+                    return _spawn(program, spec["argv"], env, stdio)
+                with contextlib.suppress(OSError):
+                    return spawn_into(group, program, spec["argv"], env, stdio, DEFAULT_SIGNALS)
+            # For what it tells, if it fails as well: whether it was the program or the group.
+            return _fork(program, spec, env, stdio, group)
     except OSError as error:
         where = f": {error.filename}" if error.filename not in (None, name, program) else ""
         hint = _HINTS.get(error.errno or 0, "")
