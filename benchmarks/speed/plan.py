@@ -32,7 +32,7 @@ class Plan:
     peers: tuple[str, ...] = PEERS
     many: int = 2000
     folder: int = 10_000
-    pipeline: int = 2**32
+    pipeline: int = 2**31
     drains: tuple[int, ...] = (2**12, 2**13, 2**14, 2**15, 3 * 2**14, 2**16)
     effort: Effort = field(default_factory=Effort)
     idle: tuple[float, float] = (30.0, 10.0)
