@@ -330,19 +330,35 @@ def test_a_purge_leaves_nothing(make: Make, layout: Layout) -> None:
 def test_a_log_that_is_noticed_while_it_is_purged_is_gone_all_the_same(
     make: Make, layout: Layout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who looks after it learns late of what was printed last."""
+    """Who looks after it learns late of what was printed last, and notes that it is gone."""
     one = make()
-    prints(one.opened("demo", 0, "s0").path, 10)
-    remove = shutil.rmtree
+    first = one.opened("demo", 0, "s0")
+    path = first.path
+    prints(path, 10)
+    assert first.end() == 1000
+    remove, held = shutil.rmtree, []
 
     def noticed(*given: Any, **named: Any) -> None:
-        assert one.stream("demo", 0, "s0").end() == 1000
-        remove(*given, **named)
+        if held:
+            remove(*given, **named)
+            return
+        held.append(one.stream("demo", 0, "s0"))
+        assert held[0].end() == 1000
+        os.unlink(path)
+        held[0].end()  # Beside the log, so that its directory cannot be removed.
+        assert os.listdir(os.path.dirname(path))
 
     with monkeypatch.context() as patched:
         patched.setattr(shutil, "rmtree", noticed)
         one.purge("demo")
+    assert not (layout.logs / "demo").exists()
     assert one.opened("demo", 0, "s0").end() == 0
+    # Whoever has either of them still does not meddle with what is begun anew.
+    first.end()
+    prints(path, 300)
+    assert held[0].look(1) == held[0].rotate(8192, 3) == 0
+    assert set(os.listdir(os.path.dirname(path))) <= {"s0.log", "s0.times"}
+    assert one.stream("demo", 0, "s0").end() == 30_000
 
 
 def test_reading_makes_no_files(make: Make, layout: Layout) -> None:

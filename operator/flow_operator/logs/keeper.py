@@ -167,9 +167,11 @@ class Keeper:
 
     def purge(self, flow_id: str) -> None:
         """Remove the logs of a flow that is gone."""
-        self._forget(flow_id)
-        shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
-        # Our thread may just have been told that something was written to one of them.
+        # Our thread may just have been told that something was written to one of them, and take it
+        # up once more while its file is still there: what it has made of that goes with the second.
+        for _ in range(2):
+            self._forget(flow_id)
+            shutil.rmtree(self._layout.logs / flow_id, ignore_errors=True)
         self._forget(flow_id)
 
     def _forget(self, flow_id: str) -> None:
@@ -178,6 +180,8 @@ class Keeper:
             for entry in mine:
                 del self._logs[entry.key]
             self._limits.pop(flow_id, None)
+        for entry in mine:
+            entry.stream.abandon()
 
     def close(self) -> None:
         """End the thread; what is printed goes on."""

@@ -52,6 +52,7 @@ class Stream:
     """
 
     __slots__ = (
+        "_abandoned",
         "_able",
         "_hole",
         "_kept",
@@ -71,7 +72,7 @@ class Stream:
         self._hole = 0
         self._seen = 0
         self._noted = self.times.last[1]
-        self._able = False
+        self._able = self._abandoned = False
         with self._lock:
             self._recover()
 
@@ -117,7 +118,9 @@ class Stream:
 
     def _keep_place(self, position: int) -> None:
         """Have the file that is written begin at a position, by an empty file of that name."""
-        os.close(os.open(self._kept_path(position), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o640))
+        if not self._abandoned:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+            os.close(os.open(self._kept_path(position), flags, 0o640))
         self._kept.append(_Kept(position, 0))
 
     def _kept_path(self, start: int) -> str:
@@ -184,6 +187,11 @@ class Stream:
             except FileNotFoundError:
                 return Part(start, b"")
 
+    def abandon(self) -> None:
+        """Write nothing any more, whoever still has this: it is removed, and maybe begun anew."""
+        with self._lock:
+            self._abandoned = True
+
     # --- keeping it small ----------------------------------------------------------------
 
     def grown(self) -> int:
@@ -197,7 +205,7 @@ class Stream:
         Where that cannot be written down, the next look does it: times are less than space.
         """
         with self._lock:
-            grown = self.grown()
+            grown = 0 if self._abandoned else self.grown()
             if grown:
                 self._noted += grown
                 with contextlib.suppress(OSError):
@@ -217,6 +225,8 @@ class Stream:
             OSError: the file system lets nobody take bytes away from a file, or fails.
         """
         with self._lock:
+            if self._abandoned:
+                return 0
             if self._size() < max_size:
                 self._drop_kept((max_files - 1) * max_size)
                 return 0
