@@ -11,7 +11,16 @@ import pytest
 
 from flow_operator.plan.decide import VERIFY_FROZEN
 from flow_operator.runners.procfs import environment, identity, read_proc
-from support import Flowd, alive, always_for, eventually, make_document, processes_of, program
+from support import (
+    Flowd,
+    alive,
+    always_for,
+    eventually,
+    injected,
+    make_document,
+    processes_of,
+    program,
+)
 
 DEAF = "trap '' TERM; while :; do sleep 0.05; done"
 
@@ -142,6 +151,29 @@ def test_a_paused_flow_is_not_stopped_while_a_child_of_a_dead_step_is_held(flowd
         eventually(told, within=VERIFY_FROZEN / 3)
     assert flowd.command("stop", "orphaned", type=1) == {"orphaned": "stopped"}
     assert processes_of(flowd.data) == []
+
+
+def test_a_resume_that_is_cut_off_is_completed(make_flowd: Callable[..., Flowd]) -> None:
+    """The operator is killed between two of its SIGCONTs; the next one sends the others."""
+    flowd = make_flowd("--cgroups", "off").start()
+    flowd.create(make_document("held", "exec sleep 1000", "exec sleep 1000", "exec sleep 1000"))
+    flowd.await_status("held", "running")
+    assert flowd.command("pause", "held") == {"held": "paused"}
+    pids = [step["pid"] for step in flowd.status("held")["steps"]]
+
+    def states() -> set[str]:
+        return {proc.state for proc in map(read_proc, pids) if proc is not None}
+
+    assert states() == {"T"}
+    with injected(flowd.pid, "pidfd_send_signal", "delay_enter=500000"):
+        flowd.command("resume", "held", timeout=0)
+        eventually(lambda: _assert(states() == {"T", "S"}))
+        flowd.kill()
+    assert states() == {"T", "S"}
+    flowd.start()
+    eventually(lambda: _assert(states() == {"S"}))
+    flowd.await_status("held", "running")
+    assert [step["pid"] for step in flowd.status("held")["steps"]] == pids
 
 
 def test_a_crash_of_a_step_during_the_drain_loses_only_its_buffer(flowd: Flowd) -> None:

@@ -239,11 +239,15 @@ class RunnerContract:
         runner.launch(self.launch("r1", DEAF, "cat"))
         for _ in range(2):
             runner.freeze("r1")
+            assert not self.one(runner).thawed
             self.await_frozen(runner, frozen=True)
+            assert not self.one(runner).thawed
         for _ in range(2):
             runner.thaw("r1")
             self.await_frozen(runner, frozen=False)
-        assert self.one(runner).alive
+        assert self.one(runner).thawed
+        runner.freeze("r1")
+        assert not self.one(runner).thawed
 
     def test_a_freeze_holds_output_still_and_a_thaw_continues_it(self, runner: Runner) -> None:
         """Of every step, with the same processes."""

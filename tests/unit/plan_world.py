@@ -78,6 +78,7 @@ class Run:
     replica: int
     steps: list[Process]
     frozen: bool = False
+    thawed: bool = False
     gone: bool = False
     jobs: set[str] = field(default_factory=set)
     survivors: tuple[int, ...] = ()
@@ -143,6 +144,7 @@ class World:
                 run.gone,
                 run.survivors,
                 run.unheld,
+                run.thawed,
             )
             for run in self.runs.values()
         )
@@ -238,6 +240,7 @@ class World:
                 self.runs[action.run].jobs.add(f"sweep {action.name}")
             case Freeze():
                 self.runs[action.run].jobs = {"freeze"}
+                self.runs[action.run].thawed = False
             case Thaw():
                 self.runs[action.run].jobs = {"thaw"}
             case Forget():
@@ -309,7 +312,7 @@ class World:
                 if job == "freeze":
                     run.frozen = True
                 elif job == "thaw":
-                    run.frozen = False
+                    run.frozen, run.thawed = False, True
                 else:
                     self._sweep(run, job.removeprefix("sweep "))
             run.jobs = set()

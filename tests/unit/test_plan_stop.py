@@ -326,6 +326,42 @@ def test_a_pause_that_was_cut_off_is_undone_or_completed(wanted, done):
     assert world.phase == wanted
 
 
+@pytest.mark.parametrize("wanted", ["running", "stopped"])
+def test_a_resume_that_was_cut_off_is_completed(wanted):
+    """Its operator was killed among the signals: some go on, and some stand still.
+
+    So it is if the next one is to stop the flow: who stands still drains nothing.
+    """
+    world = running("a", "b")
+    world.ask("paused")
+    world.look()
+    world.finish_jobs()
+    world.look()
+    world.ask("running")
+    world.look()
+    run = world.run()
+    run.frozen, run.jobs = False, set()
+    world.ask(wanted)
+    assert "Thaw" in kinds(world.look())
+    world.finish_jobs()
+    world.look()
+    assert "Thaw" not in kinds(world.look())
+    assert world.memory.runs[0].verify_at == 0
+
+
+def test_a_freeze_after_a_thaw_is_thawed_again():
+    """That all went on once tells nothing of a later pause that was cut off."""
+    world = running("a", "b")
+    for _ in range(2):
+        world.ask("paused")
+        world.look()
+        world.ask("running")
+        assert "Thaw" in kinds(world.look())
+        world.finish_jobs()
+        world.look()
+        assert world.phase == "running"
+
+
 def test_a_pause_never_restarts_a_step():
     """A step that exits, or waits for its restart, is started by the resume."""
     world = running("a", "b")

@@ -275,9 +275,9 @@ class _Planner:
             self._stop_intake(run, instance)
         elif instance.frozen or run.verify_at:
             # Also where the freeze was asked for and never seen to be complete.
-            if run.verify_at:
+            self.runs[replica] = self._thaw(run, instance)
+            if run.verify_at and not self.runs[replica].verify_at:
                 self._note("Resuming", f"replica {replica} goes on")
-            self.runs[replica] = self._thaw(run)
         elif run.pause is not None:
             self._resume_intake(run, instance)
         else:
@@ -323,11 +323,17 @@ class _Planner:
         self._wake_at(run.verify_at)
         self.runs[run.replica] = run
 
-    def _thaw(self, run: RunMemory) -> RunMemory:
-        """Let all go on; a first step that was told to end could not while it was frozen."""
-        self.actions.append(Thaw(run.run))
+    def _thaw(self, run: RunMemory, instance: Instance) -> RunMemory:
+        """Let all go on, and remember that they were paused until they were seen to go on.
+
+        The operator that asks for it may be killed before it is done; the next one asks again.
+        """
+        if instance.frozen or not instance.thawed:
+            self.actions.append(Thaw(run.run))
+            return run
         pause = run.pause
-        if pause is not None and run.verify_at:
+        if pause is not None:
+            # A first step that was told to end could not while it was frozen.
             deadline = self.now + self._policy(run).spec.stop.timeout.seconds
             pause = replace(pause, deadline=deadline)
         return replace(run, verify_at=0.0, pause=pause)
@@ -335,7 +341,7 @@ class _Planner:
     def _stop_intake(self, run: RunMemory, instance: Instance) -> None:
         """End the first step; look after the others as ever, until they are idle and beyond."""
         if instance.frozen or run.verify_at:
-            run = self._thaw(run)
+            run = self._thaw(run, instance)
         run = self._take(end_source(run, instance, self._policy(run), self.now))
         self._keep_running(run, instance)
         run = self.runs[run.replica]
@@ -561,7 +567,7 @@ class _Planner:
         stopping = self._stage(run)
         run = replace(run, stop=stopping)
         if (instance.frozen or run.verify_at) and stopping.stage != "kill":
-            run = self._thaw(run)
+            run = self._thaw(run, instance)
         if not stopping.signalled:
             self._signal_stage(run, instance, stopping)
             run = replace(run, stop=replace(stopping, signalled=True))

@@ -95,6 +95,7 @@ class Instance(Struct, frozen=True):
 
     Attributes:
         frozen: every process was seen stopped.
+        thawed: all that a freeze has stopped was seen to go on; not told of what nobody has thawed.
         gone: no process of the run is left; seen twice.
         survivors: pids that outlived every step, as last seen by a sweep or a freeze.
         unheld: the pipes, by the index of the step before them, that will break if a step beside
@@ -109,6 +110,7 @@ class Instance(Struct, frozen=True):
     gone: bool = False
     survivors: tuple[int, ...] = ()
     unheld: tuple[int, ...] = ()
+    thawed: bool = False
 
     @property
     def alive(self) -> bool:

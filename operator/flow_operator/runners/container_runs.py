@@ -129,7 +129,10 @@ class Run:
         """
         steps = tuple(self._view(index, facts, limits) for index in range(len(self.names)))
         return Instance(
-            self.run, self.flow_id, self.replica, steps, frozen=self.frozen, gone=self.gone
+            *(self.run, self.flow_id, self.replica, steps),
+            frozen=self.frozen,
+            gone=self.gone,
+            thawed=not any(box.phase == "paused" for box in self.boxes.values()),
         )
 
     def _view(self, index: int, facts: Facts, limits: tuple[str, ...]) -> StepView:

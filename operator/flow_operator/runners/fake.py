@@ -181,6 +181,7 @@ class FakeRunner:
                 tuple(step.view() for step in run.steps),
                 run.frozen,
                 run.gone,
+                thawed=not run.frozen,
             )
             for name, run in sorted(self._world.runs.items())
             if run.flow_id == flow_id

@@ -77,7 +77,7 @@ class _Run:
     __slots__ = (
         *("flow_id", "replica", "names"),
         *("seq", "group", "unheld", "steps"),
-        *("frozen", "gone", "leaders", "survivors", "view"),
+        *("frozen", "gone", "leaders", "survivors", "thawed", "view"),
     )
 
     def __init__(self, state: Mapping[str, Any]) -> None:
@@ -88,7 +88,7 @@ class _Run:
         self.seq: tuple[int, ...] = (0, 0)
         self.steps: tuple[StepView, ...] = ()
         self.leaders: dict[int, int] = {}
-        self.frozen = False
+        self.frozen = self.thawed = False
         self.gone = False
         self.survivors: tuple[int, ...] = ()
         self.told(state)
@@ -418,6 +418,7 @@ class ProcessRunner:
                 run.gone,
                 run.survivors,
                 run.unheld,
+                run.thawed,
             )
         return run.view
 
@@ -436,7 +437,7 @@ class ProcessRunner:
             if kind == "sweep":
                 run.gone, run.survivors = True, ()
             else:
-                run.frozen = kind == "freeze"
+                run.frozen, run.thawed = kind == "freeze", kind == "thaw"
                 run.survivors = run.survivors if run.frozen else ()
         self._notify(run.flow_id)
 
@@ -590,6 +591,8 @@ class ProcessRunner:
             if run is None or (kind == "sweep" and run.gone):
                 return
             job = Job(kind, dict(run.leaders), number, run.group)
+            if kind == "freeze":
+                run.thawed, run.view = False, None  # Whatever comes of it.
         assert self._census is not None  # noqa: S101 - start() comes first
         self._census.want(name, job)
 
