@@ -24,6 +24,7 @@ def describe() -> dict[str, str]:
         "memory": f"{pages / 2**30:.0f} GiB; all data in it (/dev/shm)",
         "kernel": platform.release(),
         "cgroup2": _cgroups(),
+        "C library": " ".join(platform.libc_ver()),
         "Python": platform.python_version(),
     }
 
