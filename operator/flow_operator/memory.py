@@ -124,7 +124,7 @@ class RunMemory(Record, frozen=True):
         flow: what it was launched from.
         confirmed: whether a runner has shown it since; until then it is launched again under
             the same id, which changes nothing if it already runs.
-        verify_at: when a frozen run is looked at again.
+        verify_at: when a run is looked at again that is frozen, or not yet seen to go on; else 0.
         failures: of flow-scoped restarts before it.
         pause: of its intake; kept until the first step is to run again.
     """

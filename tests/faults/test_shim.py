@@ -166,7 +166,7 @@ def test_a_step_that_has_not_come_to_its_program_holds_up_the_next_shim(
     flowd = make_flowd("--cgroups", "auto" if how == "forked into a group" else "off").start()
     shim = flowd.shim_pid()
     step = {"name": "s0", "script": "exec sleep 1000"}
-    if how == "forked":
+    if how != "spawned":
         step["resources"] = {"rlimits": {"core": 0}}
     with injected(shim, "execve", "delay_enter=2000000"):
         flowd.create(make_document("one", step))

@@ -153,6 +153,22 @@ def test_a_paused_flow_is_not_stopped_while_a_child_of_a_dead_step_is_held(flowd
     assert processes_of(flowd.data) == []
 
 
+@pytest.mark.parametrize("cgroups", ["off", "auto"])
+def test_what_outlives_a_paused_step_is_asked_to_end_once(
+    make_flowd: Callable[..., Flowd], cgroups: str
+) -> None:
+    """Many programs take a second SIGTERM for an order to end at once."""
+    asked = "trap 'echo t >> $FLOW_DATA/terms; sleep 1; exit 0' TERM"
+    helper = f'setsid sh -c "{asked}; while :; do sleep 0.05; done"'  # Of no signalled group.
+    flowd = make_flowd("--cgroups", cgroups).start()
+    flowd.create(make_document("one", f"{helper} & exec sleep 1000"))
+    eventually(lambda: _assert(len(processes_of(flowd.data)) >= 3))
+    assert flowd.command("pause", "one") == {"one": "paused"}
+    assert flowd.command("stop", "one") == {"one": "stopped"}
+    assert (flowd.data / "work/one/terms").read_text() == "t\n"
+    assert processes_of(flowd.data) == []
+
+
 def test_a_resume_that_is_cut_off_is_completed(make_flowd: Callable[..., Flowd]) -> None:
     """The operator is killed between two of its SIGCONTs; the next one sends the others."""
     flowd = make_flowd("--cgroups", "off").start()

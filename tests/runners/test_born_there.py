@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -115,6 +116,33 @@ def test_a_group_that_is_gone_is_no_lasting_refusal(group: Path) -> None:
     assert set(os.listdir("/proc/self/fd")) == open_before
 
 
+@pytest.mark.parametrize("grouped", [False, True])
+def test_a_shim_of_many_pipes_still_spawns(
+    grouped: bool, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it passes on may have a number that the limit of the child does not reach.
+
+    Afterwards nobody but who has been started holds the pipe.
+    """
+    group = str(request.getfixturevalue("group")) if grouped else None
+    if not grouped or SPAWNS_INTO:
+        monkeypatch.delattr(spawning, "_fork")
+    spec = {"argv": ["/bin/sh", "-c", "ulimit -n"], "cwd": "/", "nofile": 64}
+    low = os.pipe2(os.O_CLOEXEC)
+    read, write = (fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 700) for end in low)
+    for end in low:
+        os.close(end)
+    with open(read, "rb") as file:
+        try:
+            pid = spawn(spec, {}, (NULL, write, NULL), group)
+        finally:
+            os.close(write)
+        os.waitpid(pid, 0)
+        os.set_blocking(read, False)
+        assert file.read() == b"64\n"  # All of it: None would follow while the pipe is held.
+        assert file.read() == b""
+
+
 class TestSteps:
     """A run of one step, in groups of the kernel's."""
 
@@ -128,6 +156,7 @@ class TestSteps:
         """Neither in a row nor alone; so the shim needs not go home either."""
         entered: list[str] = []
         monkeypatch.setattr(cgroups, "_enter", entered.append)
+        monkeypatch.delattr(spawning, "_fork")
         groups = Cgroups(str(group))
         groups.more_follow = more_follow
         run = Run("r1", {"flow": "demo", "replica": 0, "steps": ["s0"]}, 1)

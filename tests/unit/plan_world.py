@@ -237,7 +237,7 @@ class World:
                 for index in action.indexes:
                     self.runs[action.run].steps[index].signals.append(action.name)
             case Sweep():
-                self.runs[action.run].jobs.add(f"sweep {action.name}")
+                self.runs[action.run].jobs = {f"sweep {action.name}"}
             case Freeze():
                 self.runs[action.run].jobs = {"freeze"}
                 self.runs[action.run].thawed = False

@@ -356,7 +356,7 @@ def test_a_log_that_is_noticed_while_it_is_purged_is_gone_all_the_same(
     # Whoever has either of them still does not meddle with what is begun anew.
     first.end()
     prints(path, 300)
-    assert held[0].look(1) == held[0].rotate(8192, 3) == 0
+    assert held[0].look(1) == held[0].rotate(8192, 3) == held[0].shed_live() == 0
     assert set(os.listdir(os.path.dirname(path))) <= {"s0.log", "s0.times"}
     assert one.stream("demo", 0, "s0").end() == 30_000
 

@@ -349,6 +349,52 @@ def test_a_resume_that_was_cut_off_is_completed(wanted):
     assert world.memory.runs[0].verify_at == 0
 
 
+def test_a_pause_that_overtakes_a_resume_freezes_at_once():
+    """Though all are still seen to stand still: they are just let go."""
+    world = running("a")
+    world.ask("paused")
+    world.look()
+    world.finish_jobs()
+    world.look()
+    world.ask("running")
+    assert "Thaw" in kinds(world.look())
+    world.ask("paused")
+    assert "Freeze" in kinds(world.look())
+    world.finish_jobs()
+    world.look()
+    assert world.phase == "paused"
+
+
+def test_who_was_frozen_by_others_is_thawed_by_the_next_operator_too():
+    """That it is thawed is remembered before: the first may be killed half-way."""
+    world = running("a", "b")
+    world.run().frozen = True
+    decision = plan(world.want, world.seen(), world.memory, world.clock.now)
+    assert kinds(decision.actions) == ["Thaw"]
+    world.memory = decision.intent
+    world.run().frozen = False
+    assert set(kinds(world.look())) == {"Thaw"}
+
+
+def test_what_is_thawed_to_be_stopped_is_swept_once_it_goes_on():
+    """A runner does one of both at a time, and a sweep begun anew would signal again."""
+    world = running("a")
+    world.ask("paused")
+    world.look()
+    world.finish_jobs()
+    world.look()
+    world.ask("stopped")
+    world.look()
+    world.exit(0, 0)
+    for _ in range(3):
+        assert "Sweep" not in kinds(world.look())
+    world.finish_jobs()
+    assert "Sweep" in kinds(world.look())
+    world.finish_jobs()
+    world.look()
+    assert world.phase == "stopped"
+
+
 def test_a_freeze_after_a_thaw_is_thawed_again():
     """That all went on once tells nothing of a later pause that was cut off."""
     world = running("a", "b")

@@ -166,7 +166,7 @@ class Keeper:
             return entry
 
     def purge(self, flow_id: str) -> None:
-        """Remove the logs of a flow that is gone."""
+        """Remove the logs of a flow that is gone, once nobody rotates one of them."""
         # Our thread may just have been told that something was written to one of them, and take it
         # up once more while its file is still there: what it has made of that goes with the second.
         for _ in range(2):

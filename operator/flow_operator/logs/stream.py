@@ -330,6 +330,8 @@ class Stream:
     def shed_kept(self) -> int:
         """Give up the oldest file besides the one that is written; returns its bytes."""
         with self._lock:
+            if self._abandoned:
+                return 0
             oldest = next((kept for kept in self._kept if kept.size), None)
             if oldest is None:
                 return 0
@@ -342,7 +344,11 @@ class Stream:
         Raises:
             OSError: that is not possible here.
         """
-        with self._lock, self._shortened() as descriptor:
+        with self._lock:
+            return 0 if self._abandoned else self._shed_live()
+
+    def _shed_live(self) -> int:
+        with self._shortened() as descriptor:
             block = space.block_size(descriptor)
             length = (self._size() - 1) // block * block - block
             if length <= 0:

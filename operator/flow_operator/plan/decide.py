@@ -330,7 +330,11 @@ class _Planner:
         """
         if instance.frozen or not instance.thawed:
             self.actions.append(Thaw(run.run))
-            return run
+            # Due at once: a pause that comes meanwhile asks for another freeze.
+            held = replace(run, verify_at=min(run.verify_at or self.now, self.now))
+            if not run.verify_at:
+                self.begun[run.replica] = held
+            return held
         pause = run.pause
         if pause is not None:
             # A first step that was told to end could not while it was frozen.
@@ -574,7 +578,8 @@ class _Planner:
         run = self._let_go(run, instance, draining=stopping.stage == "drain")
         if stopping.stage == "kill":
             self.actions.append(Sweep(run.run, "SIGKILL"))
-        elif not instance.alive and all(step.ended for step in run.steps):
+        elif not instance.alive and all(step.ended for step in run.steps) and not run.verify_at:
+            # Not before all were seen to go on: a runner does one of both at a time.
             self.actions.append(Sweep(run.run, "SIGTERM"))
         if stopping.stage != "kill":
             self._wake_at(stopping.deadline)

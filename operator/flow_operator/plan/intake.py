@@ -104,7 +104,7 @@ def settle(run: RunMemory, instance: Instance, seen: Seen, flow: Flow, now: floa
     """Find out whether a run whose first step has ended is idle, and tell if that takes long."""
     pause, ended = run.pause, instance.steps[0].exit
     assert pause is not None  # noqa: S101 - the caller has begun it
-    if pause.idle or ended is None or instance.frozen:
+    if pause.idle or ended is None or instance.frozen or run.verify_at:
         return Outcome(run)
     waits = awaited(run, instance, seen.restless)
     if not waits:

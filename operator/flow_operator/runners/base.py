@@ -95,7 +95,7 @@ class Instance(Struct, frozen=True):
 
     Attributes:
         frozen: every process was seen stopped.
-        thawed: all that a freeze has stopped was seen to go on; not told of what nobody has thawed.
+        thawed: nothing is held by a freeze, as was seen; not told where nobody has looked.
         gone: no process of the run is left; seen twice.
         survivors: pids that outlived every step, as last seen by a sweep or a freeze.
         unheld: the pipes, by the index of the step before them, that will break if a step beside

@@ -1,7 +1,7 @@
 """Starting a process by a fork: for all that ``posix_spawn`` cannot do to a child.
 
-It takes a millisecond more, and the more the larger this process is. It can change the limits and
-the user of the child, and have it born in a cgroup.
+It takes some milliseconds more, and the more the larger this process is. It can change the limits
+and the user of the child, and have it born in a cgroup where the C library cannot.
 """
 
 from __future__ import annotations
@@ -49,6 +49,18 @@ class ForkError(Exception):
         self.lasting = number not in _PASSING
 
 
+def open_group(group: str) -> int:
+    """A descriptor of a cgroup's directory, by which the kernel is told of it.
+
+    Raises:
+        ForkError: it is gone, or no descriptor is left.
+    """
+    try:
+        return os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ForkError(error.errno or 0) from None
+
+
 def fork_into(group: str) -> int:
     """Fork, so that the child is born in a cgroup; returns as fork(2).
 
@@ -59,10 +71,7 @@ def fork_into(group: str) -> int:
     Raises:
         ForkError: there can be no more processes, or the kernel, or a filter, does not let us.
     """
-    try:
-        directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ForkError(error.errno or 0) from None
+    directory = open_group(group)
     try:
         arguments = _CloneArgs(
             flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=directory

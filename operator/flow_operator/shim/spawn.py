@@ -15,7 +15,7 @@ import resource
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from flow_operator.shim.fork import fork_into, run_forked
+from flow_operator.shim.fork import fork_into, open_group, run_forked
 from flow_operator.shim.spawn_into import SPAWNS_INTO, spawn_into
 
 TYPE_CHECKING = False
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 NULL = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
 """What a process reads that is to read nothing."""
+
+_LOW = tuple(os.dup(NULL) for _ in range(3))
+"""What a process is to have as 0, 1 and 2, while it is spawned. The C library refuses numbers that
+are not below the child's soft limit, and those may all be in use here."""
 
 _HOME = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 DEFAULT_SIGNALS = sorted(
@@ -101,11 +105,16 @@ def spawn(
             program = _find(name, env)
             if spec.get("user") or spec.get("rlimits") or (group is not None and not SPAWNS_INTO):
                 return _fork(program, spec, env, stdio, group)
-            with soft_limit(spec["nofile"]), _umask(spec.get("umask")):
-                if group is None:
-                    return _spawn(program, spec["argv"], env, stdio)
+            with (
+                _at_hand(stdio),
+                _opened(group) as place,
+                _umask(spec.get("umask")),
+                soft_limit(spec["nofile"]),  # Last, as it holds for what is opened here, too.
+            ):
+                if place is None:
+                    return _spawn(program, spec["argv"], env)
                 with contextlib.suppress(OSError):
-                    return spawn_into(group, program, spec["argv"], env, stdio, DEFAULT_SIGNALS)
+                    return spawn_into(place, program, spec["argv"], env, _LOW, DEFAULT_SIGNALS)
             # For what it tells, if it fails as well: whether it was the program or the group.
             return _fork(program, spec, env, stdio, group)
     except OSError as error:
@@ -118,12 +127,12 @@ def spawn(
         raise SpawnError(f"cannot start {name!r}: {error}") from None
 
 
-def _spawn(program: str, argv: list[str], env: Mapping[str, str], stdio: Sequence[int]) -> int:
+def _spawn(program: str, argv: list[str], env: Mapping[str, str]) -> int:
     return os.posix_spawn(
         program,
         argv,
         env,
-        file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(stdio)],
+        file_actions=[(os.POSIX_SPAWN_DUP2, fd, n) for n, fd in enumerate(_LOW)],
         setsid=True,
         setsigmask=(),
         setsigdef=DEFAULT_SIGNALS,
@@ -185,6 +194,30 @@ def inside(directory: str) -> Iterator[None]:
         yield
     finally:
         os.fchdir(_HOME)
+
+
+@contextlib.contextmanager
+def _at_hand(stdio: Sequence[int]) -> Iterator[None]:
+    """Have them as :data:`_LOW`, and not for longer: somebody waits for the end of a pipe."""
+    try:
+        for descriptor, low in zip(stdio, _LOW, strict=True):
+            os.dup2(descriptor, low, inheritable=False)
+        yield
+    finally:
+        for low in _LOW:
+            os.dup2(NULL, low, inheritable=False)
+
+
+@contextlib.contextmanager
+def _opened(group: str | None) -> Iterator[int | None]:
+    if group is None:
+        yield None
+        return
+    directory = open_group(group)
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 @contextlib.contextmanager

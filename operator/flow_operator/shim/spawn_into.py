@@ -24,7 +24,7 @@ SPAWNS_INTO = hasattr(_libc, "posix_spawnattr_setcgroup_np")
 
 
 def spawn_into(
-    group: str,
+    group: int,
     program: str,
     argv: Sequence[str],
     env: Mapping[str, str],
@@ -34,7 +34,7 @@ def spawn_into(
     """Start a process in a cgroup, as the leader of a session, with no signal blocked.
 
     Args:
-        group: the directory of the cgroup.
+        group: a descriptor of the cgroup's directory.
         program: its file.
         argv: its arguments, itself first.
         env: its whole environment.
@@ -48,23 +48,19 @@ def spawn_into(
     arguments, variables = _array(argv), _array([f"{name}={env[name]}" for name in env])
     attributes = _attributes(tuple(defaults))
     actions = ctypes.create_string_buffer(_ROOM)
-    directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    _require(_libc.posix_spawnattr_setcgroup_np(attributes, group))
+    _require(_libc.posix_spawn_file_actions_init(actions))
     try:
-        _require(_libc.posix_spawnattr_setcgroup_np(attributes, directory))
-        _require(_libc.posix_spawn_file_actions_init(actions))
-        try:
-            for number, descriptor in enumerate(stdio):
-                _require(_libc.posix_spawn_file_actions_adddup2(actions, descriptor, number))
-            pid = ctypes.c_int()
-            _require(
-                _libc.posix_spawn(
-                    ctypes.byref(pid), _text(program), actions, attributes, arguments, variables
-                )
+        for number, descriptor in enumerate(stdio):
+            _require(_libc.posix_spawn_file_actions_adddup2(actions, descriptor, number))
+        pid = ctypes.c_int()
+        _require(
+            _libc.posix_spawn(
+                ctypes.byref(pid), _text(program), actions, attributes, arguments, variables
             )
-        finally:
-            _libc.posix_spawn_file_actions_destroy(actions)
+        )
     finally:
-        os.close(directory)
+        _libc.posix_spawn_file_actions_destroy(actions)
     return pid.value
 
 
