@@ -366,7 +366,7 @@ def _hosts(settings: Settings) -> Hosts:
     """
     address, named = settings.address, settings.allow_hosts
     if address.loopback:
-        return Hosts(LOOPBACK | named | {address.host})
+        return Hosts(LOOPBACK | named | {address.host or "localhost"})
     if settings.tokens is not None and not named:
         return Hosts(every=True)
     return Hosts(LOOPBACK | named | {socket.gethostname().lower()}, plain=True)

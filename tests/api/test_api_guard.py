@@ -59,6 +59,7 @@ def test_under_which_names_it_is_served(flags: tuple[str, ...], yes: str, no: st
     hosts = served(*flags)
     assert [name for name in yes.split() if not hosts.serve(name)] == []
     assert [name for name in no.split() if hosts.serve(name)] == []
+    assert all(hosts.names)  # They are told to whom is refused.
 
 
 def test_the_operators_own_name_is_served() -> None:

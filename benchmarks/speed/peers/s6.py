@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import time
@@ -35,8 +36,12 @@ class S6(Launched):
         write_service(self._scan / flow_name(number), self.work.command(number))
 
     def start(self) -> None:
-        """Launch the scanner; its own limit is 500 services unless told."""
-        self.launch(["s6-svscan", "-c", "20000", str(self._scan)])
+        """Launch the scanner; its own limit is 500 services unless told.
+
+        From 2.13 on it has as many on its stack, and ends by SIGSEGV where that is too small.
+        """
+        scan = shlex.join(["exec", "s6-svscan", "-c", "20000", str(self._scan)])
+        self.launch(["sh", "-c", f"ulimit -s unlimited; {scan}"])
 
     def adds(self) -> Mapping[str, Callable[[int], None]]:
         """A new directory, and a scan."""
