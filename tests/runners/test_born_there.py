@@ -82,7 +82,8 @@ def test_it_begins_as_any_other_process_of_ours(group: Path, tmp_path: Path) -> 
     status = dict(line.split(":\t", 1) for line in lines if ":\t" in line)
     assert any(line.startswith("0::") and line.endswith(f"/{group.name}") for line in lines)
     assert int(status["SigBlk"], 16) == 0
-    assert int(status["SigIgn"], 16) == 0
+    c_library = 0b111 << 31  # Its own signals, 32 to 34, as whoever has started us left them.
+    assert int(status["SigIgn"], 16) & ~c_library == 0
     assert int(status["Umask"], 8) == 0o27
     assert group.name not in Path("/proc/self/cgroup").read_text()
     script = ["sh", "-c", "echo $PWD $X $0 $1", "naught", "first"]
@@ -93,7 +94,7 @@ def test_it_begins_as_any_other_process_of_ours(group: Path, tmp_path: Path) -> 
     ("argv", "why"),
     [
         (["/no/such"], r"cannot start '/no/such': No such file"),
-        (["/bin/true", "a\0b"], r"cannot start '/bin/true': embedded null byte"),
+        (["/bin/true", "a\0b"], r"cannot start '/bin/true': .* null byte"),
     ],
 )
 def test_what_cannot_be_started_there_is_told(argv: list[str], why: str, group: Path) -> None:

@@ -88,7 +88,7 @@ def _text(text: str) -> bytes:
     """As the C library takes it, which would end it at a null byte."""
     encoded = os.fsencode(text)
     if b"\0" in encoded:
-        raise ValueError("embedded null byte")
+        raise ValueError("an argument or a variable has a null byte in it; take it out")
     return encoded
 
 
