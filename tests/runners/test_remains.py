@@ -15,7 +15,7 @@ from flow_operator.runners.base import Handle, StepView
 from flow_operator.runners.procfs import Proc, is_in_exec, read_proc
 from flow_operator.runners.remains import Remains
 from flow_operator.settings import Layout
-from support import spawned
+from support import eventually, spawned
 
 LOOKS = 300
 
@@ -88,6 +88,8 @@ def test_a_record_is_believed_also_where_the_environment_tells_nothing(
 @pytest.mark.parametrize("step", ["exec sleep 1000"], indirect=True)
 def test_the_environment_tells_against_a_record(step: Step, layout: Layout, root: Path) -> None:
     """Of another run, or another data directory, it is not ours, whatever it prints into."""
+    cmdline = Path(f"/proc/{step.pid}/cmdline")
+    eventually(lambda: _assert(cmdline.read_bytes() == b"sleep\0001000\0"))  # In no exec.
     view = StepView(attempt=1, pid=step.pid, start=step.start)
     assert step.found(layout, view) == step.pid
     assert step.found(layout, view, "demo-2") == 0
@@ -145,3 +147,7 @@ def test_who_is_exiting_is_in_no_exec(
     fields[6], fields[23] = b"%d" % flags, b"%d" % code
     monkeypatch.setattr(procfs, "_stat", lambda _pid: fields)
     assert is_in_exec(Proc(5, "D", 1, 5, 7, 0, 0)) is is_so
+
+
+def _assert(condition: bool) -> None:
+    assert condition
