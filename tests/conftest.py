@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import os
 import signal
 import threading
@@ -65,11 +65,18 @@ def _leaves_nothing_behind() -> Iterator[None]:
         left = [thread.name for thread in threading.enumerate() if thread not in threads]
         assert not left, f"threads left behind: {left}"
         opened = len(os.listdir("/proc/self/fd")) - len(descriptors)
-        if opened > 0:
-            gc.collect()  # What a library has left in a cycle is closed by then.
-        assert opened <= 0, f"{opened} descriptors left open"
+        assert opened <= 0, f"{opened} descriptors left open: {_what(descriptors)}"
 
     eventually(clean, within=5)
+
+
+def _what(known: set[str]) -> str:
+    """What the descriptors are that have come since."""
+    links = []
+    for name in set(os.listdir("/proc/self/fd")) - known:
+        with contextlib.suppress(OSError):  # That of the listing itself.
+            links.append(os.readlink(f"/proc/self/fd/{name}"))
+    return ", ".join(links)
 
 
 def _signals() -> tuple[set[signal.Signals], list[Any]]:
