@@ -317,6 +317,12 @@ class World:
                     self._sweep(run, job.removeprefix("sweep "))
             run.jobs = set()
 
+    def carry_out(self) -> None:
+        """Have what the next look begins come to its end, and be seen."""
+        self.look()
+        self.finish_jobs()
+        self.look()
+
     def _sweep(self, run: Run, name: str) -> None:
         """What still lives is signalled; KILL cannot be ignored."""
         for index, step in enumerate(run.steps):

@@ -152,9 +152,7 @@ def test_steps_that_are_added_moved_or_removed_cost_a_restart():
 def _paused() -> World:
     world = running("a")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "paused"
     return world
 
@@ -183,9 +181,7 @@ def _stopping() -> World:
 def _completed() -> World:
     world = running("a", restart={"policy": "Never"})
     world.exit(0, 0)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "completed"
     return world
 

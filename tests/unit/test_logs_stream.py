@@ -6,6 +6,7 @@ import contextlib
 import errno
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -220,6 +221,18 @@ def test_an_emptied_file_goes_on_where_it_was(path: Path) -> None:
     assert (stream.first(), stream.end()) == (0, 100_004)
     assert stream.read(older) == stream.read(100_000) == (100_000, b"new\n")
     assert stream.read(older - 10).data == numbered(10_000)[older - 10 : older]
+
+
+def test_who_has_abandoned_a_log_takes_nothing_from_the_one_that_follows(path: Path) -> None:
+    """Its files have the names of the old ones, and the disk may be full."""
+    ours = Stream(path)
+    append(path, numbered(10_000))
+    rotate(ours, 100)
+    ours.abandon()
+    before = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+    assert ours.oldest() < math.inf
+    assert ours.shed_kept() == ours.shed_live() == ours.rotate(1, 1) == 0
+    assert {file.name: file.read_bytes() for file in path.parent.iterdir()} == before
 
 
 def test_a_removed_file_is_no_error(path: Path) -> None:

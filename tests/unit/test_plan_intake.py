@@ -226,9 +226,7 @@ def test_a_source_that_had_completed_before_it_was_told_to_end_stays_so():
     world.ask("paused")
     assert kinds(world.look()) == ["EndStep"]
     world.exit(1, 0)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "completed"
 
 
@@ -450,9 +448,7 @@ def test_a_hard_stop_kills_what_is_left(make):
     world.ask("stopped", hard=True)
     assert [name for _, name in signals(world.look())] == ["SIGKILL"]
     world.exit_all(9)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert (world.phase, world.memory.last_stop) == ("stopped", "Forced")
 
 
@@ -519,9 +515,7 @@ def test_a_frozen_flow_that_is_to_be_idle_goes_on_and_drains():
     """The mode that stands is what it comes to; until then it is not told paused."""
     world = running("a", "b", pause=FREEZE)
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "paused"
     world.apply("a", "b", state="paused", pause=INTAKE)
     assert kinds(world.look()) == ["Thaw"]
@@ -560,9 +554,7 @@ def test_a_freeze_that_becomes_an_intake_pause_again_goes_on_draining():
     """From where it was."""
     world = _draining(1)
     world.apply("a", "b", "c", state="paused", pause=FREEZE)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "paused"
     world.apply("a", "b", "c", state="paused", pause=INTAKE)
     assert set(kinds(world.look())) == {"Thaw"}

@@ -101,9 +101,7 @@ def test_a_paused_flow_that_is_resumed_is_told_paused_until_it_goes_on():
     """Status is what was observed."""
     world = running("a")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.ask("running")
     world.look()
     assert (world.phase, world.status.settled) == ("paused", False)
@@ -113,9 +111,7 @@ def test_a_replica_that_has_completed_is_not_missing():
     """The others run on, and nothing is about to be started."""
     world = running("a", replicas=2, restart={"policy": "OnFailure"})
     world.exit(0, 0, replica=1)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert set(world.memory.runs) == {0}
     assert world.phase == "running"
     assert world.status.settled
@@ -137,9 +133,7 @@ def test_a_completed_replica_that_is_no_longer_wanted_counts_no_more():
     """After scaling down, only the replicas that are wanted decide."""
     world = running("a", replicas=2, restart={"policy": "OnFailure", "scope": "flow"})
     world.exit(0, 0, replica=1)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.apply("a", restart={"policy": "OnFailure", "scope": "flow"})
     for _ in range(2):
         world.exit(0, 1)

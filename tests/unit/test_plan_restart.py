@@ -57,9 +57,7 @@ def test_success_codes_are_the_steps_own():
     world.exit(0, 0)
     assert kinds(world.look()) == ["StartStep"]
     world.exit(0, 3)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "completed"
 
 
@@ -186,9 +184,7 @@ def test_a_step_whose_restarts_are_used_up_is_not_waited_for():
     world.exit(1, 1, input_bytes=10)
     world.look()
     world.exit(0)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "failed"
 
 
@@ -250,9 +246,7 @@ def test_one_step_that_failed_fails_the_flow():
     world.exit(0, 3)
     world.look()
     world.exit(1, 0)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "failed"
     assert "exited with code 3" in world.status.message
 

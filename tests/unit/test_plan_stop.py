@@ -87,9 +87,7 @@ def test_mode_signal_ends_every_step_at_once():
     world = _stopping(stop={"mode": "signal"})
     assert signals(world.done) == [((0, 1, 2), "SIGTERM")]
     world.exit_all()
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert (world.phase, world.memory.last_stop) == ("stopped", "Terminated")
 
 
@@ -118,9 +116,7 @@ def test_the_last_step_that_is_restarted_in_a_drain_is_not_swept_away():
     world.exit(1, 1, input_bytes=10)
     assert kinds(world.look()) == ["StartStep"]
     world.exit(1, 0)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.memory.last_stop == "Drained"
 
 
@@ -141,9 +137,7 @@ def test_a_source_that_waits_for_its_restart_is_not_started_by_a_drain():
     world.ask("stopped")
     assert kinds(world.look()) == ["EndStep"]
     world.exit(1)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.phase == "stopped"
 
 
@@ -162,9 +156,7 @@ def test_a_drain_that_takes_too_long_is_ended_by_term_and_then_by_kill():
     assert signals(done) == [((1, 2), "SIGKILL")]
     assert done[-1] == Sweep(world.run().name, "SIGKILL")
     world.exit_all()
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert (world.phase, world.memory.last_stop) == ("stopped", "Forced")
     assert world.reasons()[-3:] == ["DrainTimedOut", "Forced", "Forced"]
     assert "Stopping" in world.reasons()
@@ -175,9 +167,7 @@ def test_a_drain_that_ends_after_the_second_term_has_timed_out():
     world = _stopping()
     world.advance(30)
     world.exit_all()
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.memory.last_stop == "DrainTimedOut"
 
 
@@ -203,9 +193,7 @@ def test_a_hard_stop_kills_at_once():
     assert signals(done) == [((0, 1), "SIGKILL")]
     assert "Sweep" in kinds(done)
     world.exit_all(9)
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert (world.phase, world.memory.last_stop) == ("stopped", "Forced")
 
 
@@ -304,9 +292,7 @@ def test_a_paused_flow_is_looked_after():
     """Somebody outside may continue it: it is frozen again from time to time."""
     world = running("a")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     assert world.wake is not None
     assert kinds(world.advance(world.wake - world.clock.now)) == ["Freeze"]
 
@@ -334,9 +320,7 @@ def test_a_resume_that_was_cut_off_is_completed(wanted):
     """
     world = running("a", "b")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.ask("running")
     world.look()
     run = world.run()
@@ -353,9 +337,7 @@ def test_a_pause_that_overtakes_a_resume_freezes_at_once():
     """Though all are still seen to stand still: they are just let go."""
     world = running("a")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.ask("running")
     assert "Thaw" in kinds(world.look())
     world.ask("paused")
@@ -380,9 +362,7 @@ def test_what_is_thawed_to_be_stopped_is_swept_once_it_goes_on():
     """A runner does one of both at a time, and a sweep begun anew would signal again."""
     world = running("a")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.ask("stopped")
     world.look()
     world.exit(0, 0)
@@ -440,9 +420,7 @@ def test_a_stop_of_a_paused_flow_lets_it_end(hard):
     """A soft one thaws it first, so that it can drain; a hard one kills it as it is."""
     world = running("a", "b")
     world.ask("paused")
-    world.look()
-    world.finish_jobs()
-    world.look()
+    world.carry_out()
     world.ask("stopped", hard=hard)
     done = world.look()
     assert kinds(done)[0] == ("SignalSteps" if hard else "Thaw")

@@ -122,8 +122,10 @@ class Cgroups:
         it (clone3(2)) does not wait either, but takes some milliseconds more than a spawn, so it is
         for those that come alone.
         """
-        if SPAWNS_INTO or self.refused:
-            return not self.refused
+        if self.refused:
+            return False
+        if SPAWNS_INTO:
+            return True
         now = time.monotonic()
         self._row = self._row + 1 if now - self._started < _WARM else 1
         self._started = now

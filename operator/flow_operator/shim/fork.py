@@ -6,11 +6,12 @@ and the user of the child, and have it born in a cgroup where the C library cann
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 _CLONE3 = 435
 """The number of clone3(2), which all processors share."""
@@ -49,16 +50,21 @@ class ForkError(Exception):
         self.lasting = number not in _PASSING
 
 
-def open_group(group: str) -> int:
+@contextlib.contextmanager
+def open_group(group: str) -> Iterator[int]:
     """A descriptor of a cgroup's directory, by which the kernel is told of it.
 
     Raises:
         ForkError: it is gone, or no descriptor is left.
     """
     try:
-        return os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        directory = os.open(group, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise ForkError(error.errno or 0) from None
+    try:
+        yield directory
+    finally:
+        os.close(directory)
 
 
 def fork_into(group: str) -> int:
@@ -71,8 +77,7 @@ def fork_into(group: str) -> int:
     Raises:
         ForkError: there can be no more processes, or the kernel, or a filter, does not let us.
     """
-    directory = open_group(group)
-    try:
+    with open_group(group) as directory:
         arguments = _CloneArgs(
             flags=_CLONE_INTO_CGROUP, exit_signal=signal.SIGCHLD, cgroup=directory
         )
@@ -81,8 +86,6 @@ def fork_into(group: str) -> int:
         if pid < 0:
             raise ForkError(ctypes.get_errno())
         return pid
-    finally:
-        os.close(directory)
 
 
 def run_forked(become: Callable[[], None], fork: Callable[[], int]) -> int:

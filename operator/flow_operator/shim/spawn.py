@@ -30,8 +30,8 @@ _LOW = tuple(os.dup(NULL) for _ in range(3))
 are not below the child's soft limit, and those may all be in use here."""
 
 _HOME = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-DEFAULT_SIGNALS = sorted(
-    signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, 35))
+DEFAULT_SIGNALS = tuple(
+    sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP} - set(range(32, 35))))
 )
 """All that can be set; 32 to 34 belong to the C library."""
 
@@ -107,7 +107,7 @@ def spawn(
                 return _fork(program, spec, env, stdio, group)
             with (
                 _at_hand(stdio),
-                _opened(group) as place,
+                open_group(group) if group is not None else contextlib.nullcontext() as place,
                 _umask(spec.get("umask")),
                 soft_limit(spec["nofile"]),  # Last, as it holds for what is opened here, too.
             ):
@@ -206,18 +206,6 @@ def _at_hand(stdio: Sequence[int]) -> Iterator[None]:
     finally:
         for low in _LOW:
             os.dup2(NULL, low, inheritable=False)
-
-
-@contextlib.contextmanager
-def _opened(group: str | None) -> Iterator[int | None]:
-    if group is None:
-        yield None
-        return
-    directory = open_group(group)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
 
 
 @contextlib.contextmanager

@@ -29,7 +29,7 @@ def spawn_into(
     argv: Sequence[str],
     env: Mapping[str, str],
     stdio: Sequence[int],
-    defaults: Sequence[int],
+    defaults: tuple[int, ...],
 ) -> int:
     """Start a process in a cgroup, as the leader of a session, with no signal blocked.
 
@@ -45,8 +45,8 @@ def spawn_into(
         OSError: it is not started. Whether the program or the group was refused is not told.
         ValueError: an argument that no program can be given.
     """
-    arguments, variables = _array(argv), _array([f"{name}={env[name]}" for name in env])
-    attributes = _attributes(tuple(defaults))
+    arguments, variables = _array(argv), _array([f"{name}={value}" for name, value in env.items()])
+    attributes = _attributes(defaults)
     actions = ctypes.create_string_buffer(_ROOM)
     _require(_libc.posix_spawnattr_setcgroup_np(attributes, group))
     _require(_libc.posix_spawn_file_actions_init(actions))
@@ -73,7 +73,7 @@ def _attributes(defaults: tuple[int, ...]) -> ctypes.Array[ctypes.c_char]:
     _require(_libc.sigemptyset(signals))
     _require(_libc.posix_spawnattr_setsigmask(attributes, signals))
     for number in defaults:
-        _require(_libc.sigaddset(signals, int(number)))
+        _require(_libc.sigaddset(signals, number))
     _require(_libc.posix_spawnattr_setsigdefault(attributes, signals))
     flags = _SETSIGDEF | _SETSIGMASK | _SETSID | _SETCGROUP
     _require(_libc.posix_spawnattr_setflags(attributes, ctypes.c_short(flags)))
