@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import structlog
 
@@ -13,20 +13,15 @@ from flow_operator.board import Board
 from flow_operator.clock import Clock, SystemClock
 from flow_operator.errors import AwayError, FlowError, RetryableError, StorageError, WaitingError
 from flow_operator.meter import Looked, Meter
-from flow_operator.reconciler import Reconciler, Result, Shutdown
+from flow_operator.reconciler import VOLLEY, Reconciler, Result, Shutdown
 from flow_operator.runners.base import Runner
 from flow_operator.store import Memories, Store
-from flow_operator.workqueue import WorkQueue
+from flow_operator.workqueue import FEW, Batch, WorkQueue
 
 WORKERS = 4
 
-FEW = 16
-"""Flows in one change that are looked at before all others: somebody waits for them. A change of
-more is a storm of its own."""
-
-TOGETHER = 1024
-"""Flows that one worker looks at together, at most. Those that are stopped are told of once all
-were signalled: with so many after a quarter of a second."""
+_MEAN_OF = 1024
+"""Looks at most of which the mean time is counted: a worker may have a crowd for half a minute."""
 
 log = structlog.get_logger("controller")
 
@@ -134,32 +129,43 @@ class Controller:
                 self._queue.add(dependency.name)
 
     def _work(self) -> None:
-        while keys := self._queue.get_some(TOGETHER):
-            self._look(keys)
+        while batch := self._queue.get_some(VOLLEY):
+            self._look(batch)
 
-    def _look(self, keys: Sequence[str]) -> None:
+    def _look(self, batch: Batch) -> None:
         """Look at flows together, and give each back to the queue as soon as it is told of."""
-        begun, left = self._clock.monotonic(), set(keys)
+        begun, left = self._clock.monotonic(), set(batch.keys)
         results: list[Looked] = []
         try:
-            for flow_id, outcome in self._reconciler.reconcile_all(keys):
+            for flow_id, outcome in self._reconciler.reconcile_all(_volleys(batch, left)):
                 results.append(self._settle(flow_id, outcome))
                 left.remove(flow_id)
-                self._queue.done(flow_id, calm=self._calm(flow_id))
+                self._give_back(flow_id, calm=self._calm(flow_id))
+                if len(results) == _MEAN_OF:
+                    begun = self._count(results, begun)
         except Exception as error:
             # A mistake of ours must not end the worker: other flows need it.
             log.exception("reconcile failed", flows=len(left))
             for flow_id in left:
                 results.append("error")
                 self._retry(flow_id, f"internal error: {error}")
-                self._queue.done(flow_id)
+                self._give_back(flow_id)
+        self._count(results, begun)
+
+    def _give_back(self, flow_id: str, *, calm: bool = False) -> None:
+        self._queue.done(flow_id, calm=calm)
         if self._unseen:
-            self._unseen.difference_update(keys)
+            self._unseen.discard(flow_id)
             if not self._unseen:
                 self._caught_up()
-        mean = (self._clock.monotonic() - begun) / len(keys)
+
+    def _count(self, results: list[Looked], begun: float) -> float:
+        """Have looks counted, and begin to count anew; returns when."""
+        now = self._clock.monotonic()
         for result in results:
-            self._meter.looked(result, mean)
+            self._meter.looked(result, (now - begun) / len(results))
+        results.clear()
+        return now
 
     def _calm(self, flow_id: str) -> bool:
         """Whether nothing more will happen to a flow by itself."""
@@ -214,3 +220,12 @@ class Controller:
         self._queue.close()
         for thread in self._threads:
             thread.join()
+
+
+def _volleys(batch: Batch, left: set[str]) -> Iterator[Sequence[str]]:
+    """A batch, and whoever joins it; ``left`` is told of all that were handed out."""
+    keys = batch.keys
+    while keys:
+        left.update(keys)
+        yield keys
+        keys = batch.more()

@@ -43,6 +43,7 @@ from flow_operator.prober import ProbeKey, Prober, Target
 from flow_operator.runners.base import Finish, Launch, Runner
 from flow_operator.store import Memories, Store, StoredFlow, Tombstone
 from flow_operator.teller import Teller
+from flow_operator.turns import in_turns
 
 Shutdown = Literal["no", "soft", "term", "hard"]
 
@@ -59,6 +60,9 @@ _REACHED: Mapping[str, frozenset[str]] = {
 
 VOLLEY = 16
 """Flows that a runner is told of at once."""
+
+MOST_SAID = 512
+"""Volleys that may be told to end before the first of them is told of: two seconds' work."""
 
 AHEAD = 2
 """Volleys that a runner is told of before the first of them was done, so that it is never idle."""
@@ -188,35 +192,52 @@ class Reconciler:
             WaitingError: what a flow needs is not there yet; look again when it is.
             StorageError: what must be remembered could not be written, so nothing was done.
         """
-        [(_, outcome)] = self.reconcile_all([flow_id])
+        [(_, outcome)] = self.reconcile_all([[flow_id]])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
-    def reconcile_all(self, flow_ids: Sequence[str]) -> Iterator[tuple[str, Result | Exception]]:
+    def reconcile_all(
+        self, volleys: Iterable[Sequence[str]]
+    ) -> Iterator[tuple[str, Result | Exception]]:
         """Look at several flows; what a look has come to is given as soon as that is told.
 
         Flows that are only told something, to end above all, are told it before any of them is
         told of: to make up a status takes longer than to send a signal, and the last flow would
         wait for the statuses of all others. A launch is waited for, and keeps the runner busy
         while we tell of the one before.
+
+        Args:
+            volleys: flows of which a runner is told at once; asked for the next ones when there is
+                nothing better to do.
         """
-        looks = [_Look(flow_id) for flow_id in flow_ids]
         awaited: deque[_Volley] = deque()
         said: list[_Volley] = []
-        for start in range(0, len(looks), VOLLEY):
-            volley = self._begin(looks[start : start + VOLLEY])
-            (awaited if volley.settles else said).append(volley)
+        for flow_ids in volleys:
+            volley = self._begin([_Look(flow_id) for flow_id in flow_ids])
+            if volley.settles:
+                awaited.append(volley)
+            elif volley.due:
+                said.append(volley)
+            else:
+                yield from self._carried_through(volley)
+            if volley.settles or len(said) == MOST_SAID:
+                yield from self._all_told(said)
             if len(awaited) > AHEAD:
                 yield from self._carried_through(awaited.popleft())
         for volley in awaited:
             yield from self._carried_through(volley)
+        yield from self._all_told(said)
+
+    def _all_told(self, said: list[_Volley]) -> Iterator[tuple[str, Result | Exception]]:
+        """Tell of those of which a runner need not be waited for, and have them no longer."""
         done = [(volley, self._finish(volley)) for volley in said]
         for volley, _ in done:
             # Soon: a signal that is not remembered is sent again if we are killed now.
             _each(volley.looks, self._remember)
         for volley, going in done:
             yield from self._told_of(volley, going)
+        said.clear()
 
     def _carried_through(self, volley: _Volley) -> Iterator[tuple[str, Result | Exception]]:
         """Wait for what was begun, and tell."""
@@ -230,7 +251,7 @@ class Reconciler:
             if not going:
                 break
             going = self._finish(self._begin(going))
-        for look in volley.looks:
+        for look in in_turns(volley.looks):
             yield look.flow_id, self._end(look)
 
     def is_quick(self, flow_id: str) -> bool:
@@ -525,7 +546,7 @@ class Reconciler:
 
 def _each(looks: Sequence[_Look], phase: Callable[[_Look], None]) -> None:
     """Have a phase of every look that has not failed; one that fails is none of the others'."""
-    for look in looks:
+    for look in in_turns(looks):
         if look.error is None:
             try:
                 phase(look)

@@ -7,9 +7,11 @@ Keys, never events. Its contract, as in client-go:
 - a key that is added while a worker has it is handed out once more after :meth:`done`;
 - :meth:`add_after` adds later; of several times for one key the earliest counts.
 
-And one thing more: a key that somebody waits for is in a *hurry*. It overtakes the others, however
-many they are, each time it is added until its worker finds it *calm*. One turn in
-:data:`SHARE` is the others' all the same, so that neither lane starves the other.
+And two things more. A key that somebody waits for is in a *hurry*. It overtakes the others, however
+many they are, each time it is added until its worker finds it *calm*. And a key that comes by
+itself, as one whose process has ended, overtakes those that have come as many at once, of which
+the last one waits long anyway. One turn in :data:`SHARE` is the others' all the same, so that no
+lane starves another.
 """
 
 from __future__ import annotations
@@ -17,14 +19,18 @@ from __future__ import annotations
 import heapq
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
+from functools import partial
 from typing import NamedTuple
 
 from flow_operator.clock import Clock
 from flow_operator.meter import Meter
 
 SHARE = 4
-"""Of so many turns one is that of the keys that are in no hurry."""
+"""Of so many turns one is that of the keys that are otherwise overtaken."""
+
+FEW = 16
+"""Keys that come at once and count as such that come by themselves. More are a storm."""
 
 
 class Load(NamedTuple):
@@ -45,6 +51,18 @@ class Load(NamedTuple):
     added: int
 
 
+class Batch(NamedTuple):
+    """Keys that one worker was handed.
+
+    Attributes:
+        keys: one at least.
+        more: hands out those that may be taken together with them and wait by now, if any.
+    """
+
+    keys: list[str]
+    more: Callable[[], list[str]]
+
+
 class WorkQueue:
     """A queue of flow ids for several workers.
 
@@ -61,11 +79,14 @@ class WorkQueue:
         self._meter = meter or Meter()
         self._changed = threading.Condition()
         self._ready: deque[str] = deque()
-        self._crowd: deque[str] = deque()
+        self._few: deque[str] = deque()
+        self._many: deque[str] = deque()
         self._first: deque[str] = deque()
         self.joins: Callable[[str], bool] = lambda _key: False
         self._hurried: set[str] = set()
-        self._turns = 0
+        self._massed: set[str] = set()
+        """Those that wait among the many."""
+        self._turns = self._takings = self._crowds = 0
         self._dirty: dict[str, float] = {}
         """Each key that was added and not yet handed out, with when that was."""
         self._processing: dict[str, float] = {}
@@ -82,34 +103,46 @@ class WorkQueue:
         with self._changed:
             self._add(key)
 
-    def add_all(self, keys: Iterable[str]) -> None:
+    def add_all(self, keys: Collection[str]) -> None:
         """Have keys handed out, together if they may be."""
         with self._changed:
             for key in keys:
-                self._add(key)
+                self._add(key, many=len(keys) > FEW)
 
     def hurry(self, key: str) -> None:
         """Add a key that somebody waits for."""
         with self._changed:
             if key in self._dirty and key not in self._hurried and key not in self._processing:
                 self._first.append(key)  # Where it stood it is passed over.
+                self._massed.discard(key)
             self._hurried.add(key)
             self._add(key)
 
-    def _add(self, key: str) -> None:
-        if key in self._dirty or self._closed:
+    def _add(self, key: str, *, many: bool = False) -> None:
+        if self._closed:
+            return
+        if key in self._dirty:
+            if not many and key in self._massed:
+                self._massed.remove(key)
+                self._few.append(key)  # Where it stood it is passed over.
             return
         self._added += 1
         self._dirty[key] = self._clock.monotonic()
         if key not in self._processing:
-            self._line_up(key)
+            self._line_up(key, many=many)
 
-    def _line_up(self, key: str) -> None:
-        normal = self._crowd if self.joins(key) else self._ready
-        lane = self._first if key in self._hurried else normal
-        lane.append(key)
-        if lane is not self._crowd or not self._together:  # Else nobody could take it now.
-            self._changed.notify()
+    def _line_up(self, key: str, *, many: bool = False) -> None:
+        if key in self._hurried:
+            self._first.append(key)
+        elif not self.joins(key):
+            self._ready.append(key)
+        else:
+            (self._many if many else self._few).append(key)
+            if many:
+                self._massed.add(key)
+            if self._together:
+                return  # Nobody else could take it now.
+        self._changed.notify()
 
     def add_after(self, key: str, delay: float) -> None:
         """Have a key handed out in ``delay`` seconds, unless it is due earlier anyway."""
@@ -126,39 +159,60 @@ class WorkQueue:
 
     def get(self) -> str | None:
         """Wait for a key and take it; None once the queue is closed."""
-        keys = self.get_some(1)
-        return keys[0] if keys else None
+        batch = self.get_some(1)
+        return batch.keys[0] if batch else None
 
-    def get_some(self, most: int) -> list[str]:
-        """Wait for a key and take it; none once the queue is closed.
+    def get_some(self, most: int) -> Batch | None:
+        """Wait for a key and take it; None once the queue is closed.
 
-        Of a crowd so many are taken at once as are there, and at most ``most``. One worker at a
-        time has a crowd: those that join it meanwhile wait for the next one.
+        Of a crowd so many are taken at once as are there, and at most ``most``; and once more for
+        each call of ``more``. One worker at a time has a crowd: those that join it wait for him.
         """
         with self._changed:
             while not self._closed:
                 delay = self._promote()
-                keys = self._next(most)
-                if keys:
+                batch = self._next(most)
+                if batch is not None:
                     if delay is not None:
                         self._changed.notify()  # Somebody else must wait for what is due next.
-                    return keys
+                    return batch
                 self._changed.wait(delay)
-            return []
+            return None
 
-    def _next(self, most: int) -> list[str]:
+    def _next(self, most: int) -> Batch | None:
         """Take what is in the lane whose turn it is, or in another one."""
         self._turns += 1
-        lanes = [(self._first, 1), (self._crowd, 0 if self._together else most), (self._ready, 1)]
+        lanes: list[deque[str] | None] = [self._first, None, self._ready]  # None is the crowd.
         if self._turns % SHARE == 0:
             lanes.append(lanes.pop(0))
-        for lane, many in lanes:
-            keys = self._taken(lane, many)
-            if keys:
-                if lane is self._crowd:
-                    self._together.update(keys)
-                return keys
-        return []
+        for lane in lanes:
+            if lane is not None:
+                batch = Batch(self._taken(lane, 1), list)
+            elif not self._together:
+                self._crowds += 1
+                batch = Batch(self._take_crowd(most), partial(self._more, most, self._crowds))
+            else:
+                continue
+            if batch.keys:
+                return batch
+        return None
+
+    def _more(self, most: int, crowd: int) -> list[str]:
+        with self._changed:
+            # Once all of a crowd were given back, another worker may have the next one.
+            mine = crowd == self._crowds and not self._closed
+            return self._take_crowd(most) if mine else []
+
+    def _take_crowd(self, most: int) -> list[str]:
+        self._takings += 1
+        lanes = [self._few, self._many]
+        if self._takings % SHARE == 0:
+            lanes.reverse()
+        keys: list[str] = []
+        for lane in lanes:
+            keys += self._taken(lane, most - len(keys))
+        self._together.update(keys)
+        return keys
 
     def _taken(self, lane: deque[str], most: int) -> list[str]:
         keys: list[str] = []
@@ -166,7 +220,8 @@ class WorkQueue:
             key = lane.popleft()
             # Unless it has changed lanes since, and may have been handed out from there.
             waits = key in self._dirty and key not in self._processing
-            if waits and (key in self._hurried) == (lane is self._first):
+            here = (lane is self._first, lane is self._many)
+            if waits and (key in self._hurried, key in self._massed) == here:
                 self._hand_out(key)
                 keys.append(key)
         return keys
@@ -174,6 +229,7 @@ class WorkQueue:
     def _hand_out(self, key: str) -> None:
         now = self._clock.monotonic()
         self._processing[key] = now
+        self._massed.discard(key)
         waited = now - self._dirty.pop(key)
         self._meter.waited("hurried" if key in self._hurried else "normal", waited)
 
@@ -197,7 +253,7 @@ class WorkQueue:
         with self._changed:
             self._processing.pop(key, None)
             self._together.discard(key)
-            if self._crowd and not self._together:
+            if (self._few or self._many) and not self._together:
                 self._changed.notify()  # The next crowd may go.
             if key in self._dirty:
                 self._line_up(key)

@@ -291,9 +291,10 @@ class LoopMachine(RuleBasedStateMachine):
                 queue._promote()
             if not len(queue):
                 return
-            keys = queue.get_some(len(NAMES))
-            self.loop.controller._look(keys)
-            for key in keys:
+            batch = queue.get_some(len(NAMES))
+            assert batch is not None
+            self.loop.controller._look(batch)
+            for key in NAMES:
                 self._follow_backoff(key)
         raise AssertionError("there is always something to do")
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
+from flow_operator import reconciler
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, StorageError, TerminalError
 from flow_operator.model.status import FlowStatus
@@ -68,8 +69,12 @@ def loop(root: Path, world: FakeWorld, runner: Listening) -> Iterator[Loop]:
     made.close()
 
 
-def _look(loop: Loop) -> dict[str, Result | Exception]:
-    return dict(loop.reconciler.reconcile_all(NAMES))
+def _volleys(names: Sequence[str]) -> list[Sequence[str]]:
+    return [names[start : start + VOLLEY] for start in range(0, len(names), VOLLEY)]
+
+
+def _look(loop: Loop, names: Sequence[str] = NAMES) -> dict[str, Result | Exception]:
+    return dict(loop.reconciler.reconcile_all(_volleys(names)))
 
 
 def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -113,18 +118,82 @@ def test_launches_are_told_of_while_the_runner_has_others(loop, runner, monkeypa
     names = [f"g{number:02}" for number in range(6 * VOLLEY)]
     loop.desired.create([make_manifest(name, "forever") for name in names])
     order = _told(loop, runner, monkeypatch)
-    for _ in loop.reconciler.reconcile_all(names):
+    for _ in loop.reconciler.reconcile_all(_volleys(names)):
         volleys = sum(calls[0].verb == "launch" for calls in runner.volleys)
         assert volleys == 6 or volleys - runner.finished == AHEAD
     first = (AHEAD + 1) * VOLLEY
     assert order[: first + VOLLEY] == ["launch"] * first + ["told"] * VOLLEY
 
 
+def test_so_many_at_most_are_not_told_of(loop, runner, monkeypatch) -> None:
+    """What is held of them takes memory."""
+    monkeypatch.setattr(reconciler, "MOST_SAID", 2)
+    _look(loop)
+    loop.desired.command("stop", NAMES)
+    order = _told(loop, runner, monkeypatch)
+    _look(loop)
+    most, rest = 2 * VOLLEY, len(NAMES) - 2 * VOLLEY
+    assert order == [*most * ["signal"], *most * ["told"], *rest * ["signal"], *rest * ["told"]]
+
+
+def test_those_that_were_signalled_are_told_of_when_others_are_launched(
+    loop, runner, monkeypatch
+) -> None:
+    """They do not wait for all launches, of which there may be thousands."""
+    _look(loop)
+    loop.desired.command("stop", NAMES[:VOLLEY])
+    names = [f"g{number:02}" for number in range(2 * VOLLEY)]
+    loop.desired.create([make_manifest(name, "forever") for name in names])
+    order = _told(loop, runner, monkeypatch)
+    _look(loop, [*NAMES[:VOLLEY], *names])
+    assert order[: 3 * VOLLEY] == [
+        *VOLLEY * ["signal"],
+        *VOLLEY * ["launch"],
+        *VOLLEY * ["told"],
+    ]
+
+
+def test_of_whom_nothing_is_begun_is_told_at_once(loop, runner, monkeypatch) -> None:
+    """They are not signalled before, and nobody waits for them."""
+    _look(loop)
+    loop.desired.command("stop", NAMES[VOLLEY:])
+    order = _told(loop, runner, monkeypatch)
+    _look(loop)
+    stopped = len(NAMES) - VOLLEY
+    assert order == [*VOLLEY * ["told"], *stopped * ["signal"], *stopped * ["told"]]
+
+
+def test_a_step_that_ends_is_started_again_while_others_start(loop, runner, monkeypatch) -> None:
+    """Not after all of them, of which there may be thousands."""
+    _look(loop)
+    names = [f"g{number:03}" for number in range(9 * VOLLEY)]
+    loop.desired.create([make_manifest(name, "forever") for name in names])
+    begin, victim = runner.begin, NAMES[0]
+
+    def with_an_accident(calls):
+        if len(runner.volleys) == volleys + 3:
+            loop.world.exit(loop.run_of(victim), 0, number=9)
+            loop.queue.add(victim)
+        return begin(calls)
+
+    volleys = len(runner.volleys)
+    monkeypatch.setattr(runner, "begin", with_an_accident)
+    loop.queue.add_all(names)
+    batch = loop.queue.get_some(VOLLEY)
+    assert batch is not None
+    loop.controller._look(batch)
+    begun = [{call.verb for call in calls} for calls in runner.volleys[volleys:]]
+    again = next(number for number, verbs in enumerate(begun) if "start_step" in verbs)
+    assert again <= 3 + AHEAD < len(begun) - AHEAD, begun
+    assert loop.status(victim).restarts == 1
+    assert {loop.status(name).status for name in names} == {"running"}
+
+
 def test_a_stop_is_remembered_before_it_is_begun_and_told_of_after(loop, runner) -> None:
     """An operator that is killed between the two goes on with it."""
     _look(loop)
     loop.desired.command("stop", NAMES)
-    looking = loop.reconciler.reconcile_all(NAMES)
+    looking = loop.reconciler.reconcile_all(_volleys(NAMES))
     next(looking)
     left = [loop.memories.get(name).runs[0].stop for name in NAMES]
     assert all(stop is not None and stop.signalled for stop in left), "it would be signalled twice"

@@ -9,7 +9,7 @@ import pytest
 
 from flow_operator.clock import SystemClock
 from flow_operator.meter import Meter
-from flow_operator.workqueue import SHARE, WorkQueue
+from flow_operator.workqueue import FEW, SHARE, WorkQueue
 from support import FakeClock, eventually
 
 
@@ -320,47 +320,54 @@ def crowded(queue: WorkQueue) -> WorkQueue:
     return queue
 
 
+def _some(queue: WorkQueue, most: int = 9) -> list[str]:
+    """What a worker is handed at once."""
+    batch = queue.get_some(most)
+    assert batch is not None
+    return batch.keys
+
+
 def test_a_crowd_is_taken_in_its_order(crowded):
     """So many at most."""
     crowded.add_all("abcde")
-    assert crowded.get_some(3) == ["a", "b", "c"]
+    assert _some(crowded, 3) == ["a", "b", "c"]
     for key in "abc":
         crowded.done(key)
-    assert crowded.get_some(9) == ["d", "e"]
+    assert _some(crowded) == ["d", "e"]
 
 
 def test_one_worker_at_a_time_has_a_crowd(crowded):
     """Who comes meanwhile, or once more, is in the next one, when all of the first are back."""
     crowded.add_all("abc")
-    assert crowded.get_some(9) == ["a", "b", "c"]
+    assert _some(crowded) == ["a", "b", "c"]
     crowded.add_all("bX")
     crowded.add("d")
-    assert crowded.get_some(9) == ["X"], "the others go on"
+    assert _some(crowded) == ["X"], "the others go on"
     for key in "ab":
         crowded.done(key)
         assert len(crowded) == 1 + (key == "b")
     crowded.add("Y")
-    assert crowded.get_some(9) == ["Y"]
+    assert _some(crowded) == ["Y"]
     crowded.done("c")
-    assert crowded.get_some(9) == ["d", "b"]
+    assert _some(crowded) == ["d", "b"]
 
 
 def test_those_that_do_not_join_are_taken_alone(crowded):
     """Whatever their place."""
     crowded.add_all("XaYb")
-    assert crowded.get_some(9) == ["a", "b"]
-    assert crowded.get_some(9) == ["X"]
-    assert crowded.get_some(9) == ["Y"]
+    assert _some(crowded) == ["a", "b"]
+    assert _some(crowded) == ["X"]
+    assert _some(crowded) == ["Y"]
 
 
 def test_a_key_in_a_hurry_is_taken_alone_and_first(crowded):
     """Also where it stands between others, and while somebody has a crowd."""
     crowded.add_all("abcd")
     crowded.hurry("c")
-    assert crowded.get_some(9) == ["c"]
-    assert crowded.get_some(9) == ["a", "b", "d"]
+    assert _some(crowded) == ["c"]
+    assert _some(crowded) == ["a", "b", "d"]
     crowded.hurry("e")
-    assert crowded.get_some(9) == ["e"]
+    assert _some(crowded) == ["e"]
 
 
 def test_a_hurried_key_is_not_lost_where_a_crowd_passes_its_old_place(crowded):
@@ -368,25 +375,129 @@ def test_a_hurried_key_is_not_lost_where_a_crowd_passes_its_old_place(crowded):
     crowded.add_all("abc")
     for _ in range(SHARE - 1):  # The next turn is that of the others.
         crowded.hurry("z")
-        assert crowded.get_some(9) == ["z"]
+        assert _some(crowded) == ["z"]
         crowded.done("z")
     crowded.hurry("b")
-    assert crowded.get_some(9) == ["a", "c"]
-    assert crowded.get_some(9) == ["b"]
+    assert _some(crowded) == ["a", "c"]
+    assert _some(crowded) == ["b"]
 
 
 def test_the_next_crowd_wakes_a_worker_that_could_not_take_it_before(crowded):
     """Nobody asks for it again and again."""
     crowded.add("a")
-    assert crowded.get_some(9) == ["a"]
+    assert _some(crowded) == ["a"]
     taken: list[list[str]] = []
-    worker = threading.Thread(target=lambda: taken.append(crowded.get_some(9)))
+    worker = threading.Thread(target=lambda: taken.append(_some(crowded)))
     worker.start()
     eventually(lambda: _assert(bool(crowded._changed._waiters)))
     crowded.add_all("bc")
     crowded.done("a")
     worker.join(10)
     assert taken == [["b", "c"]]
+
+
+def test_who_has_a_crowd_is_handed_those_who_have_joined_it(crowded):
+    """Until nobody waits, and never those who do not join."""
+    crowded.add_all("aXb")
+    batch = crowded.get_some(1)
+    assert batch.keys == ["a"]
+    crowded.add("c")
+    crowded.hurry("d")
+    assert [batch.more(), batch.more(), batch.more()] == [["b"], ["c"], []]
+    crowded.add("e")
+    assert batch.more() == ["e"], "who comes later, too"
+    for key in "abce":
+        crowded.done(key)
+    assert [_some(crowded), _some(crowded)] == [["d"], ["X"]]
+
+
+def test_who_has_given_a_crowd_back_goes_on_with_it(crowded):
+    """Until another worker has the next one."""
+    crowded.add("a")
+    batch = crowded.get_some(9)
+    crowded.done("a")
+    crowded.add("b")
+    assert batch.more() == ["b"]
+    crowded.done("b")
+    crowded.add("c")
+    assert _some(crowded) == ["c"]
+    crowded.add("d")
+    assert batch.more() == []
+
+
+def test_one_that_is_taken_alone_is_joined_by_nobody(crowded):
+    """Whoever has it looks at it alone, and another has the crowd."""
+    crowded.add_all("ab")
+    crowded.hurry("h")
+    alone, crowd = crowded.get_some(1), crowded.get_some(1)
+    assert (alone.keys, crowd.keys) == (["h"], ["a"])
+    assert alone.more() == []
+    assert crowd.more() == ["b"]
+
+
+def test_a_queue_that_is_closed_hands_out_no_more(crowded):
+    """So that its workers come to an end, however many wait."""
+    crowded.add_all("ab")
+    batch = crowded.get_some(1)
+    crowded.close()
+    assert batch.more() == []
+
+
+STORM = [f"storm-{number:02}" for number in range(2 * FEW)]
+
+
+def test_one_that_comes_by_itself_overtakes_a_storm(crowded):
+    """A process that has ended need not wait until thousands of others have begun."""
+    crowded.add_all(STORM)
+    batch = crowded.get_some(2)
+    for key in "ab":
+        crowded.add(key)
+    assert [batch.keys, batch.more()] == [STORM[:2], ["a", "b"]]
+    crowded.add_all("cd")
+    assert batch.more() == ["c", "d"], "few that come at once are no storm"
+
+
+def test_one_turn_in_some_is_the_storms(crowded):
+    """However many come by themselves."""
+    crowded.add_all(STORM)
+    for number in range(4 * SHARE):
+        crowded.add(f"alone-{number}")
+    batch = crowded.get_some(1)
+    taken = [batch.keys, *(batch.more() for _ in range(2 * SHARE - 1))]
+    assert [keys[0] in STORM for keys in taken] == 2 * ([False] * (SHARE - 1) + [True])
+
+
+def test_a_volley_is_filled_from_both(crowded):
+    """Nobody is kept waiting for a place that is free."""
+    crowded.add_all(STORM)
+    crowded.add("a")
+    assert _some(crowded, 3) == ["a", *STORM[:2]]
+
+
+def test_one_of_a_storm_that_comes_once_more_by_itself_has_left_it(crowded):
+    """It is handed out once, whoever takes its old place first, and lines up anew after that."""
+    crowded.add_all(STORM)
+    crowded.add_all([*STORM, "other"])
+    moved = STORM[9]
+    crowded.add(moved)
+    crowded.add(moved)
+    batch = crowded.get_some(2)
+    assert batch.keys == [moved, STORM[0]]
+    crowded.done(moved)
+    rest = [key for keys in iter(batch.more, []) for key in keys]
+    assert rest == [key for key in STORM[1:] if key != moved] + ["other"]
+    crowded.add_all(STORM)
+    assert len(crowded) == 1, "all others are still somebody's"
+    assert batch.more() == [moved]
+
+
+def test_one_of_a_storm_in_a_hurry_is_not_lost(crowded):
+    """Nor handed out twice."""
+    crowded.add_all(STORM)
+    crowded.hurry(STORM[3])
+    assert _some(crowded) == [STORM[3]]
+    crowded.done(STORM[3], calm=True)
+    assert _some(crowded, 4) == [*STORM[:3], STORM[4]]
 
 
 def _assert(condition: bool) -> None:

@@ -17,12 +17,12 @@ from flow_operator.api.lists import FIELDS, LABELS, selection
 from flow_operator.api.operation import Example, Operation
 from flow_operator.api.parameters import DRY_RUN, Number, dry_run
 from flow_operator.api.statuses import status_of
-from flow_operator.controller import FEW
 from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import escape
 from flow_operator.model.status import TERMINAL, Phase
 from flow_operator.store import StoredFlow
 from flow_operator.structs import prepared
+from flow_operator.workqueue import FEW
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services

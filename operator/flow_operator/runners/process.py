@@ -60,6 +60,7 @@ from flow_operator.runners.users import Users
 from flow_operator.settings import Layout, have_directory
 from flow_operator.shim import protocol
 from flow_operator.shim.pidfd import has_ended
+from flow_operator.turns import in_turns
 
 _END_TIMEOUT = 5.0
 """Seconds that a shim may take to end; it needs milliseconds."""
@@ -485,7 +486,7 @@ class ProcessRunner:
         }
         outcomes: list[Exception | None] = [None] * len(calls)
         asked: list[tuple[int, _Talk, Request]] = []
-        for number, (verb, arguments) in enumerate(calls):
+        for number, (verb, arguments) in enumerate(in_turns(calls)):
             with _failing(outcomes, number):
                 talk = begin[verb](*arguments)
                 if talk is not None:
