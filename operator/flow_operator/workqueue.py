@@ -114,7 +114,6 @@ class WorkQueue:
         with self._changed:
             if key in self._dirty and key not in self._hurried and key not in self._processing:
                 self._first.append(key)  # Where it stood it is passed over.
-                self._massed.discard(key)
             self._hurried.add(key)
             self._add(key)
 

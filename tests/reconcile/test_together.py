@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flow_operator import reconciler
+from flow_operator import reconciler, turns
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, StorageError, TerminalError
 from flow_operator.model.status import FlowStatus
@@ -123,6 +123,20 @@ def test_launches_are_told_of_while_the_runner_has_others(loop, runner, monkeypa
         assert volleys == 6 or volleys - runner.finished == AHEAD
     first = (AHEAD + 1) * VOLLEY
     assert order[: first + VOLLEY] == ["launch"] * first + ["told"] * VOLLEY
+
+
+def test_the_processor_is_offered_to_others_between_two(loop, runner, monkeypatch) -> None:
+    """While they are planned, while the rest is done, and while they are told of."""
+    yields: list[str] = []
+    monkeypatch.setattr(turns.os, "sched_yield", lambda: yields.append("yield"))
+    monkeypatch.setattr(loop.board, "publish", lambda _status: yields.append("told"))
+    _look(loop, NAMES[:1])
+    assert yields == ["told"], "one by itself offers it to nobody"
+    yields.clear()
+    _look(loop, NAMES[1:3])
+    assert yields[-3:] == ["told", "yield", "told"]
+    assert yields[:-3] == ["yield"] * len(yields[:-3])
+    assert yields[:-3], "while they are planned"
 
 
 def test_so_many_at_most_are_not_told_of(loop, runner, monkeypatch) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from flow_operator import turns
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError, TerminalError
 from flow_operator.logs import Keeper
@@ -102,6 +103,13 @@ class TestProcessRunner(RunnerContract):
         os.kill(shim, signal.SIGKILL)
         eventually(lambda: _assert(runner._shim_pid != shim))
         return shim
+
+    def test_the_processor_is_offered_to_others_between_two(self, runner, monkeypatch) -> None:
+        """What is to be started was to be made up for each of them."""
+        yields: list[str] = []
+        monkeypatch.setattr(turns.os, "sched_yield", lambda: yields.append("yield"))
+        assert runner.begin(3 * [Call("forget", ("nobody",))])() == 3 * [None]
+        assert len(yields) == 2
 
     def test_what_outlives_its_step_and_stands_still_is_let_go_on(self, runner: Runner) -> None:
         """Else it could not end by itself, nor by SIGTERM."""
