@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 
 import structlog
 
@@ -136,11 +136,18 @@ class Controller:
         """Look at flows together, and give each back to the queue as soon as it is told of."""
         begun, left = self._clock.monotonic(), set(batch.keys)
         results: list[Looked] = []
+
+        def more() -> list[str]:
+            keys = batch.more()
+            left.update(keys)
+            return keys
+
         try:
-            for flow_id, outcome in self._reconciler.reconcile_all(_volleys(batch, left)):
+            for flow_id, outcome in self._reconciler.reconcile_all(batch.keys, more):
                 results.append(self._settle(flow_id, outcome))
+                calm = self._calm(flow_id)
                 left.remove(flow_id)
-                self._give_back(flow_id, calm=self._calm(flow_id))
+                self._give_back(flow_id, calm=calm)
                 if len(results) == _MEAN_OF:
                     begun = self._count(results, begun)
         except Exception as error:
@@ -220,12 +227,3 @@ class Controller:
         self._queue.close()
         for thread in self._threads:
             thread.join()
-
-
-def _volleys(batch: Batch, left: set[str]) -> Iterator[Sequence[str]]:
-    """A batch, and whoever joins it; ``left`` is told of all that were handed out."""
-    keys = batch.keys
-    while keys:
-        left.update(keys)
-        yield keys
-        keys = batch.more()

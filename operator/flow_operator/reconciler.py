@@ -62,7 +62,8 @@ VOLLEY = 16
 """Flows that a runner is told of at once."""
 
 MOST_SAID = 512
-"""Volleys that may be told to end before the first of them is told of: two seconds' work."""
+"""Volleys that are told something, as to end, before the first of them is told of, unless there is
+anything else to do. Full ones are two seconds' work."""
 
 AHEAD = 2
 """Volleys that a runner is told of before the first of them was done, so that it is never idle."""
@@ -192,13 +193,13 @@ class Reconciler:
             WaitingError: what a flow needs is not there yet; look again when it is.
             StorageError: what must be remembered could not be written, so nothing was done.
         """
-        [(_, outcome)] = self.reconcile_all([[flow_id]])
+        [(_, outcome)] = self.reconcile_all([flow_id])
         if isinstance(outcome, Exception):
             raise outcome
         return outcome
 
     def reconcile_all(
-        self, volleys: Iterable[Sequence[str]]
+        self, flow_ids: Sequence[str], more: Callable[[], Sequence[str]] = list
     ) -> Iterator[tuple[str, Result | Exception]]:
         """Look at several flows; what a look has come to is given as soon as that is told.
 
@@ -208,12 +209,14 @@ class Reconciler:
         while we tell of the one before.
 
         Args:
-            volleys: flows of which a runner is told at once; asked for the next ones when there is
-                nothing better to do.
+            flow_ids: those of which a runner is told at once.
+            more: gives the next ones, if any; asked after each step of all this, so that nobody
+                who comes meanwhile waits until all are told of.
         """
         awaited: deque[_Volley] = deque()
         said: list[_Volley] = []
-        for flow_ids in volleys:
+        untold: deque[tuple[_Volley, list[_Look]]] = deque()
+        while flow_ids or awaited or said or untold:
             volley = self._begin([_Look(flow_id) for flow_id in flow_ids])
             if volley.settles:
                 awaited.append(volley)
@@ -221,23 +224,25 @@ class Reconciler:
                 said.append(volley)
             else:
                 yield from self._carried_through(volley)
-            if volley.settles or len(said) == MOST_SAID:
-                yield from self._all_told(said)
-            if len(awaited) > AHEAD:
+            if awaited and (len(awaited) > AHEAD or not volley.settles):
                 yield from self._carried_through(awaited.popleft())
-        for volley in awaited:
-            yield from self._carried_through(volley)
-        yield from self._all_told(said)
+            only_said = volley.due and not volley.settles
+            if not untold and (len(said) >= MOST_SAID or not only_said):
+                untold.extend(self._remembered(said))
+                said.clear()
+            if untold:
+                yield from self._told_of(*untold.popleft())
+            flow_ids = more()
 
-    def _all_told(self, said: list[_Volley]) -> Iterator[tuple[str, Result | Exception]]:
-        """Tell of those of which a runner need not be waited for, and have them no longer."""
+    def _remembered(self, said: Sequence[_Volley]) -> list[tuple[_Volley, list[_Look]]]:
+        """Finish all of which a runner need not be waited for, and remember what was done.
+
+        Soon: a signal that is not remembered is sent again if we are killed now.
+        """
         done = [(volley, self._finish(volley)) for volley in said]
-        for volley, _ in done:
-            # Soon: a signal that is not remembered is sent again if we are killed now.
+        for volley in said:
             _each(volley.looks, self._remember)
-        for volley, going in done:
-            yield from self._told_of(volley, going)
-        said.clear()
+        return done
 
     def _carried_through(self, volley: _Volley) -> Iterator[tuple[str, Result | Exception]]:
         """Wait for what was begun, and tell."""

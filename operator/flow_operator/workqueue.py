@@ -30,7 +30,8 @@ SHARE = 4
 """Of so many turns one is that of the keys that are otherwise overtaken."""
 
 FEW = 16
-"""Keys that come at once and count as such that come by themselves. More are a storm."""
+"""Keys that come at once and count as such that come by themselves: somebody may wait for each of
+them. More are a storm."""
 
 
 class Load(NamedTuple):
@@ -56,7 +57,8 @@ class Batch(NamedTuple):
 
     Attributes:
         keys: one at least.
-        more: hands out those that may be taken together with them and wait by now, if any.
+        more: hands out those that may be taken together with them and wait by now, if any; none
+            where another key waits for whom there is no other worker.
     """
 
     keys: list[str]
@@ -86,7 +88,7 @@ class WorkQueue:
         self._hurried: set[str] = set()
         self._massed: set[str] = set()
         """Those that wait among the many."""
-        self._turns = self._takings = self._crowds = 0
+        self._turns = self._takings = self._crowds = self._idle = 0
         self._dirty: dict[str, float] = {}
         """Each key that was added and not yet handed out, with when that was."""
         self._processing: dict[str, float] = {}
@@ -175,7 +177,9 @@ class WorkQueue:
                     if delay is not None:
                         self._changed.notify()  # Somebody else must wait for what is due next.
                     return batch
+                self._idle += 1
                 self._changed.wait(delay)
+                self._idle -= 1
             return None
 
     def _next(self, most: int) -> Batch | None:
@@ -198,9 +202,11 @@ class WorkQueue:
 
     def _more(self, most: int, crowd: int) -> list[str]:
         with self._changed:
+            self._promote()
             # Once all of a crowd were given back, another worker may have the next one.
             mine = crowd == self._crowds and not self._closed
-            return self._take_crowd(most) if mine else []
+            wanted = not self._idle and (self._first or self._ready)
+            return self._take_crowd(most) if mine and not wanted else []
 
     def _take_crowd(self, most: int) -> list[str]:
         self._takings += 1

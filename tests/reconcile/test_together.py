@@ -69,12 +69,14 @@ def loop(root: Path, world: FakeWorld, runner: Listening) -> Iterator[Loop]:
     made.close()
 
 
-def _volleys(names: Sequence[str]) -> list[Sequence[str]]:
-    return [names[start : start + VOLLEY] for start in range(0, len(names), VOLLEY)]
+def _looking(loop: Loop, names: Sequence[str]) -> Iterator[tuple[str, Result | Exception]]:
+    """Look at them as the worker does that has a crowd."""
+    volleys = iter([names[start : start + VOLLEY] for start in range(0, len(names), VOLLEY)])
+    return loop.reconciler.reconcile_all(next(volleys), lambda: next(volleys, []))
 
 
 def _look(loop: Loop, names: Sequence[str] = NAMES) -> dict[str, Result | Exception]:
-    return dict(loop.reconciler.reconcile_all(_volleys(names)))
+    return dict(_looking(loop, names))
 
 
 def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -118,7 +120,7 @@ def test_launches_are_told_of_while_the_runner_has_others(loop, runner, monkeypa
     names = [f"g{number:02}" for number in range(6 * VOLLEY)]
     loop.desired.create([make_manifest(name, "forever") for name in names])
     order = _told(loop, runner, monkeypatch)
-    for _ in loop.reconciler.reconcile_all(_volleys(names)):
+    for _ in _looking(loop, names):
         volleys = sum(calls[0].verb == "launch" for calls in runner.volleys)
         assert volleys == 6 or volleys - runner.finished == AHEAD
     first = (AHEAD + 1) * VOLLEY
@@ -146,8 +148,14 @@ def test_so_many_at_most_are_not_told_of(loop, runner, monkeypatch) -> None:
     loop.desired.command("stop", NAMES)
     order = _told(loop, runner, monkeypatch)
     _look(loop)
-    most, rest = 2 * VOLLEY, len(NAMES) - 2 * VOLLEY
-    assert order == [*most * ["signal"], *most * ["told"], *rest * ["signal"], *rest * ["told"]]
+    one, rest = VOLLEY, len(NAMES) - 2 * VOLLEY
+    assert order == [
+        *2 * one * ["signal"],
+        *one * ["told"],
+        *rest * ["signal"],
+        *one * ["told"],
+        *rest * ["told"],
+    ]
 
 
 def test_those_that_were_signalled_are_told_of_when_others_are_launched(
@@ -175,6 +183,64 @@ def test_of_whom_nothing_is_begun_is_told_at_once(loop, runner, monkeypatch) -> 
     _look(loop)
     stopped = len(NAMES) - VOLLEY
     assert order == [*VOLLEY * ["told"], *stopped * ["signal"], *stopped * ["told"]]
+
+
+def _told_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of whom is told from now on."""
+    names: list[str] = []
+    publish = loop.board.publish
+
+    def told(status: FlowStatus) -> None:
+        names.append(status.flow_id)
+        publish(status)
+
+    monkeypatch.setattr(loop.board, "publish", told)
+    return names
+
+
+@pytest.mark.parametrize("begun", ["launched", "signalled"])
+def test_what_was_begun_is_told_of_before_all_those_that_rest(loop, monkeypatch, begun) -> None:
+    """There may be thousands of them, and more to be done for the ones that wait."""
+    _look(loop)
+    first = [f"g{number:02}" for number in range(VOLLEY)]
+    loop.desired.create([make_manifest(name, "forever") for name in first])
+    if begun == "signalled":
+        _look(loop, first)
+        loop.desired.command("stop", first)
+    names = _told_names(loop, monkeypatch)
+    _look(loop, [*first, *NAMES])
+    assert names == [*NAMES[:VOLLEY], *first, *NAMES[VOLLEY:]]
+
+
+def test_what_was_launched_is_told_of_before_all_those_that_end(loop, monkeypatch) -> None:
+    """A flow has its next replica launched only then."""
+    _look(loop)
+    first = [f"g{number:02}" for number in range(VOLLEY)]
+    loop.desired.create([make_manifest(name, "forever") for name in first])
+    loop.desired.command("stop", NAMES)
+    told = _told_names(loop, monkeypatch)
+    looking = _looking(loop, [*first, *NAMES])
+    assert next(looking)[0] == first[0]
+    assert loop.memories.get(NAMES[-1]).runs[0].stop is None, "all others come first"
+    list(looking)
+    assert told == [*first, *NAMES]
+
+
+def test_who_comes_while_others_are_told_of_need_not_wait(loop, runner, monkeypatch) -> None:
+    """There may be thousands of them."""
+    _look(loop)
+    loop.desired.command("stop", NAMES)
+    order = _told(loop, runner, monkeypatch)
+    volleys = iter([NAMES[:VOLLEY], NAMES[VOLLEY : 2 * VOLLEY], [], NAMES[2 * VOLLEY :]])
+    dict(loop.reconciler.reconcile_all(next(volleys), lambda: next(volleys, [])))
+    late = len(NAMES) - 2 * VOLLEY
+    assert order == [
+        *2 * VOLLEY * ["signal"],
+        *VOLLEY * ["told"],
+        *late * ["signal"],
+        *VOLLEY * ["told"],
+        *late * ["told"],
+    ]
 
 
 def test_a_step_that_ends_is_started_again_while_others_start(loop, runner, monkeypatch) -> None:
@@ -207,7 +273,7 @@ def test_a_stop_is_remembered_before_it_is_begun_and_told_of_after(loop, runner)
     """An operator that is killed between the two goes on with it."""
     _look(loop)
     loop.desired.command("stop", NAMES)
-    looking = loop.reconciler.reconcile_all(_volleys(NAMES))
+    looking = _looking(loop, NAMES)
     next(looking)
     left = [loop.memories.get(name).runs[0].stop for name in NAMES]
     assert all(stop is not None and stop.signalled for stop in left), "it would be signalled twice"

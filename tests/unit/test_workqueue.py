@@ -396,19 +396,28 @@ def test_the_next_crowd_wakes_a_worker_that_could_not_take_it_before(crowded):
     assert taken == [["b", "c"]]
 
 
-def test_who_has_a_crowd_is_handed_those_who_have_joined_it(crowded):
+def test_who_has_a_crowd_is_handed_those_who_have_joined_it(crowded, clock):
     """Until nobody waits, and never those who do not join."""
-    crowded.add_all("aXb")
+    crowded.add_all("abX")
     batch = crowded.get_some(1)
     assert batch.keys == ["a"]
+    assert _some(crowded) == ["X"]
     crowded.add("c")
-    crowded.hurry("d")
+    crowded.add_after("d", 5)
     assert [batch.more(), batch.more(), batch.more()] == [["b"], ["c"], []]
-    crowded.add("e")
-    assert batch.more() == ["e"], "who comes later, too"
-    for key in "abce":
-        crowded.done(key)
-    assert [_some(crowded), _some(crowded)] == [["d"], ["X"]]
+    clock.advance(5)
+    assert batch.more() == ["d"], "who comes later, too"
+
+
+@pytest.mark.parametrize("others", [lambda queue: queue.hurry("x"), lambda queue: queue.add("X")])
+def test_who_has_a_crowd_is_let_go_where_nobody_else_can_see_to_others(crowded, others):
+    """All other workers may wait for an engine."""
+    crowded.add_all("abc")
+    batch = crowded.get_some(1)
+    others(crowded)
+    assert batch.more() == []
+    crowded._idle = 1
+    assert batch.more() == ["b"], "there is another one"
 
 
 def test_who_has_given_a_crowd_back_goes_on_with_it(crowded):
