@@ -131,6 +131,7 @@ def test_a_paused_flow_with_full_pipes_drains(flowd: Flowd) -> None:
 def test_a_paused_flow_is_not_stopped_while_a_child_of_a_dead_step_is_held(flowd: Flowd) -> None:
     """The child is named, also by the next operator and shim, and goes with the stop."""
     flowd.create(make_document("orphaned", "sleep 1000; exit 1"))
+    flowd.await_status("orphaned", "running")
     eventually(lambda: _assert(len(processes_of(flowd.data)) == 2))
     [leader] = flowd.pids("orphaned")
     assert flowd.command("pause", "orphaned") == {"orphaned": "paused"}
