@@ -114,23 +114,30 @@ class WorkQueue:
     def hurry(self, key: str) -> None:
         """Add a key that somebody waits for."""
         with self._changed:
-            if key in self._dirty and key not in self._hurried and key not in self._processing:
-                self._first.append(key)  # Where it stood it is passed over.
+            waits = key in self._dirty and key not in self._processing
+            moves = waits and key not in self._hurried
             self._hurried.add(key)
-            self._add(key)
+            if moves:
+                self._move(key)
+            else:
+                self._add(key)
 
     def _add(self, key: str, *, many: bool = False) -> None:
         if self._closed:
             return
         if key in self._dirty:
             if not many and key in self._massed:
-                self._massed.remove(key)
-                self._few.append(key)  # Where it stood it is passed over.
+                self._move(key)
             return
         self._added += 1
         self._dirty[key] = self._clock.monotonic()
         if key not in self._processing:
             self._line_up(key, many=many)
+
+    def _move(self, key: str) -> None:
+        """Have a key that waits do so in its present lane; where it stood it is passed over."""
+        self._massed.discard(key)
+        self._line_up(key)
 
     def _line_up(self, key: str, *, many: bool = False) -> None:
         if key in self._hurried:
@@ -221,11 +228,11 @@ class WorkQueue:
 
     def _taken(self, lane: deque[str], most: int) -> list[str]:
         keys: list[str] = []
+        here = (lane is self._first, lane is self._many)
         while lane and len(keys) < most:
             key = lane.popleft()
             # Unless it has changed lanes since, and may have been handed out from there.
             waits = key in self._dirty and key not in self._processing
-            here = (lane is self._first, lane is self._many)
             if waits and (key in self._hurried, key in self._massed) == here:
                 self._hand_out(key)
                 keys.append(key)

@@ -476,6 +476,21 @@ def test_one_turn_in_some_is_the_storms(crowded):
     assert [keys[0] in STORM for keys in taken] == 2 * ([False] * (SHARE - 1) + [True])
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_a_worker_that_is_idle_wakes_for_one_of_a_crowd_that_is_in_a_hurry(crowded, many):
+    """While another worker has the crowd, and is not about to give it back."""
+    crowded.add("a")
+    assert _some(crowded) == ["a"]
+    taken: list[list[str]] = []
+    worker = threading.Thread(target=lambda: taken.append(_some(crowded)), daemon=True)
+    worker.start()
+    eventually(lambda: _assert(bool(crowded._changed._waiters)))
+    crowded.add_all(STORM if many else STORM[:1])
+    crowded.hurry(STORM[0])
+    worker.join(10)
+    assert taken == [STORM[:1]]
+
+
 def test_a_volley_is_filled_from_both(crowded):
     """Nobody is kept waiting for a place that is free."""
     crowded.add_all(STORM)
