@@ -218,15 +218,16 @@ class Reconciler:
         untold: deque[tuple[_Volley, list[_Look]]] = deque()
         while flow_ids or awaited or said or untold:
             volley = self._begin([_Look(flow_id) for flow_id in flow_ids])
-            if volley.settles:
+            launched = volley.settles
+            only_said = volley.due and not launched
+            if launched:
                 awaited.append(volley)
-            elif volley.due:
+            elif only_said:
                 said.append(volley)
             else:
                 yield from self._carried_through(volley)
-            if awaited and (len(awaited) > AHEAD or not volley.settles):
+            if awaited and (len(awaited) > AHEAD or not launched):
                 yield from self._carried_through(awaited.popleft())
-            only_said = volley.due and not volley.settles
             if not untold and (len(said) >= MOST_SAID or not only_said):
                 untold.extend(self._remembered(said))
                 said.clear()

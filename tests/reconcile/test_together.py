@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -79,22 +79,38 @@ def _look(loop: Loop, names: Sequence[str] = NAMES) -> dict[str, Result | Except
     return dict(_looking(loop, names))
 
 
+def _when_told(
+    loop: Loop, monkeypatch: pytest.MonkeyPatch, note: Callable[[FlowStatus], None]
+) -> None:
+    """Have each status noted from now on, before it is told."""
+    publish = loop.board.publish
+
+    def told(status: FlowStatus) -> None:
+        note(status)
+        publish(status)
+
+    monkeypatch.setattr(loop.board, "publish", told)
+
+
 def _told(loop: Loop, runner: Listening, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What happens from now on: verbs, and statuses."""
     order: list[str] = []
-    publish, begin = loop.board.publish, runner.begin
-
-    def told(status: FlowStatus) -> None:
-        order.append("told")
-        publish(status)
+    begin = runner.begin
 
     def asked(calls):
         order.extend(call.verb for call in calls)
         return begin(calls)
 
-    monkeypatch.setattr(loop.board, "publish", told)
+    _when_told(loop, monkeypatch, lambda _status: order.append("told"))
     monkeypatch.setattr(runner, "begin", asked)
     return order
+
+
+def _told_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Of whom is told from now on."""
+    names: list[str] = []
+    _when_told(loop, monkeypatch, lambda status: names.append(status.flow_id))
+    return names
 
 
 def test_a_runner_is_told_in_volleys(loop: Loop, runner: Listening) -> None:
@@ -183,19 +199,6 @@ def test_of_whom_nothing_is_begun_is_told_at_once(loop, runner, monkeypatch) -> 
     _look(loop)
     stopped = len(NAMES) - VOLLEY
     assert order == [*VOLLEY * ["told"], *stopped * ["signal"], *stopped * ["told"]]
-
-
-def _told_names(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Of whom is told from now on."""
-    names: list[str] = []
-    publish = loop.board.publish
-
-    def told(status: FlowStatus) -> None:
-        names.append(status.flow_id)
-        publish(status)
-
-    monkeypatch.setattr(loop.board, "publish", told)
-    return names
 
 
 @pytest.mark.parametrize("begun", ["launched", "signalled"])
