@@ -347,6 +347,14 @@ class Flowd:
 
         return eventually(check, within)
 
+    def await_ready(self) -> None:
+        """Until it has looked at all that runs."""
+
+        def check() -> None:
+            assert self.client.get("/readyz").status_code == 200
+
+        eventually(check)
+
     def await_gone(self, flow_id: str) -> None:
         def check() -> None:
             assert self.client.get(f"/flows/status/{flow_id}").status_code == 404

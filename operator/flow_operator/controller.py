@@ -64,10 +64,11 @@ class Controller:
         self._meter = meter or Meter()
         self._caught_up = caught_up
         self._unseen: set[str] = set()
+        self._unseen_running: set[str] = set()
         queue.joins = reconciler.is_quick
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
-        self.synced = False
+        self._begun = False
 
     def take_back(self) -> None:
         """Connect the runners, and have them take back what still runs."""
@@ -87,21 +88,34 @@ class Controller:
         self._board.subscribe(self._told)
         self._board.subscribe_sources(self._queue.add)
         self._unseen = self.flow_ids()
+        self._unseen_running = running = self._running()
         if not self._unseen:
             self._caught_up()
-        self._queue.add_all(sorted(self._unseen))
+        # What runs comes first: a look at it is short, and others may depend on it.
+        self._queue.add_all(
+            sorted(self._unseen, key=lambda flow_id: (flow_id not in running, flow_id))
+        )
         for number in range(WORKERS):
             thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-        self.synced = True
+        self._begun = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether each flow that ran at the start was looked at: its status is what was observed.
+
+        What is only to be launched is not waited for: that may take long.
+        """
+        return self._begun and not self._unseen_running
 
     def flow_ids(self) -> set[str]:
         """Every flow that is wanted, remembered or seen."""
         ids = set(self._store.records()) | set(self._store.corrupt) | self._memories.flow_ids()
-        for runner in self._runners.values():
-            ids |= runner.flow_ids()
-        return ids
+        return ids | self._running()
+
+    def _running(self) -> set[str]:
+        return {flow_id for runner in self._runners.values() for flow_id in runner.flow_ids()}
 
     def adopted(self) -> int:
         """How many instances the runners have now; of one that is away nobody knows."""
@@ -163,6 +177,7 @@ class Controller:
         self._queue.done(flow_id, calm=calm)
         if self._unseen:
             self._unseen.discard(flow_id)
+            self._unseen_running.discard(flow_id)
             if not self._unseen:
                 self._caught_up()
 
@@ -219,8 +234,9 @@ class Controller:
 
     def left(self) -> list[str]:
         """The flows that still have an instance."""
-        seen = {flow_id for runner in self._runners.values() for flow_id in runner.flow_ids()}
-        return sorted(seen | {f for f in self._memories.flow_ids() if self._memories.get(f).runs})
+        return sorted(
+            self._running() | {f for f in self._memories.flow_ids() if self._memories.get(f).runs}
+        )
 
     def stop(self) -> None:
         """End the loop; what runs goes on."""

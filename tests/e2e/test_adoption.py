@@ -30,6 +30,7 @@ def test_twenty_kills_with_twenty_flows_keep_every_process(flowd: Flowd) -> None
         flowd.kill()
         assert len(processes_of(flowd.data)) == FLOWS
         flowd.start()
+        flowd.await_ready()  # Of what runs it tells what it has seen, from here on.
         name = f"flow-{number % FLOWS}"
         assert flowd.command("pause", name) == {name: "paused"}
         assert flowd.command("resume", name) == {name: "running"}

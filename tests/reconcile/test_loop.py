@@ -149,6 +149,51 @@ def test_it_is_told_when_all_that_was_there_is_looked_at(root: Path, world: Fake
     assert set(second.caught_up) == {50}
 
 
+def test_it_is_ready_once_all_that_runs_is_looked_at(
+    root: Path, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which comes before what is to be launched, however much that is and however long it takes."""
+    first = Loop(root, world, SystemClock()).start()
+    assert first.controller.ready
+    names = [f"f{number:02}" for number in range(3 * VOLLEY)]
+    runs, waits = names[-VOLLEY:], names[:-VOLLEY]
+    for name in runs:
+        first.create(name, "forever")
+        first.reach(name, "running")
+    first.close()
+    second = Loop(root, world, SystemClock())
+    for name in waits:
+        second.create(name, "forever")
+    look, launch = threading.Event(), threading.Event()
+    observe, begin = second.runner.observe, second.runner.launch
+
+    def observed(flow_id: str) -> tuple[Instance, ...]:
+        if flow_id == runs[-1]:
+            assert look.wait(10)
+        return observe(flow_id)
+
+    def launched(wanted: Launch) -> None:
+        assert launch.wait(10)
+        begin(wanted)
+
+    monkeypatch.setattr(second.runner, "observe", observed)
+    monkeypatch.setattr(second.runner, "launch", launched)
+    second.controller.take_back()
+    assert not second.controller.ready
+    try:
+        second.controller.start()
+        always_for(0.1, lambda: _assert(not second.controller.ready))
+        look.set()
+        eventually(lambda: _assert(second.controller.ready))
+        assert {
+            name: status.status for name, status in second.board.all().items()
+        } == dict.fromkeys(runs, "running")
+    finally:
+        look.set()
+        launch.set()
+        second.close()
+
+
 @pytest.fixture
 def still(root: Path, world: FakeWorld) -> Iterator[Loop]:
     """A loop in which nobody looks but the test."""

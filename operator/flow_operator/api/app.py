@@ -47,7 +47,7 @@ class Services:
 
     Attributes:
         runners: what each runner can do now, by name.
-        ready: tells whether every flow has been taken back and is being looked after.
+        ready: tells whether every flow that ran before has been taken back and looked at.
         folder: describes the manifest folder, for ``GET /manifests``.
         prune: confirms a held prune; returns the ids of the flows that go.
         scrape: tells all metrics, and their content type, for an Accept header.

@@ -29,7 +29,8 @@ LIVE = Operation(
 )
 READY = Operation(
     summary="Whether every flow is looked after",
-    description="503 while flows are still being taken back after a start.",
+    description="503 while flows that ran before a start are still being taken back: from then on, "
+    "their statuses are what was observed.",
     tag="Operator",
     answers=(Health,),
     problems=(503,),

@@ -31,7 +31,7 @@ class Parts:
     """The parts that are asked.
 
     Attributes:
-        ready: whether every flow has been taken back and is being looked after.
+        ready: whether every flow that ran before the start has been taken back and looked at.
         adopted: how many runs were taken back when the operator started.
         streams: how many answers of the API have no end and go on.
         folder: the watched folder in figures; None without one.
@@ -65,7 +65,7 @@ class Parts:
         yield build
         yield _gauge(
             "flow_operator_ready",
-            "Whether every flow has been taken back and is being looked after.",
+            "Whether every flow that ran before the start has been taken back and looked at.",
             self.ready(),
         )
         yield _gauge(
