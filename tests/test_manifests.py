@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
+import shlex
+
 import pytest
 import yaml
 
+from flow_operator.flowd import LEAVE
 from flow_operator.manifest import SourceText, load_manifests
+from flow_operator.options import read_settings
 from support import ROOT
 
 COMPOSE = ROOT / "manifests" / "compose.yaml"
@@ -37,3 +42,16 @@ def test_the_compose_file_asks_who_calls_and_gives_flows_their_time() -> None:
     assert service["read_only"]
     assert service["user"].endswith(":0")
     assert "insecure" not in text.lower() + (ROOT / "Dockerfile").read_text().lower()
+
+
+def test_the_unit_drains_at_a_stop_and_leaves_flows_alone_at_a_restart() -> None:
+    """It has options that there are, and gives as much time as it says."""
+    unit = configparser.RawConfigParser()
+    unit.read_string((ROOT / "manifests" / "flowd.service").read_text().replace("\\\n", " "))
+    service = unit["Service"]
+    settings = read_settings(shlex.split(service["ExecStart"])[1:], {})
+    assert service["TimeoutStopSec"] == f"{settings.stop_grace:g}s"
+    assert str(settings.layout.root) == f"/var/lib/{service['StateDirectory']}"
+    assert str(settings.address.unix).startswith(f"/run/{service['RuntimeDirectory']}/")
+    assert (service["Type"], service["KillMode"]) == ("notify", "process")
+    assert service["RestartKillSignal"] == LEAVE.name

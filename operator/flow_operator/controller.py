@@ -38,7 +38,9 @@ class Controller:
         queue: what is to be looked at.
         clock: for what is measured.
         meter: told of each look.
-        caught_up: called, perhaps twice, once each flow that was there at the start was looked at.
+        taken_back: called, perhaps twice, once each flow that ran at the start was looked at, so
+            that its status is what was observed. Others are not waited for: to launch takes long.
+        caught_up: the same once each flow that was there at the start was looked at.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of the loop, given once
@@ -52,6 +54,7 @@ class Controller:
         queue: WorkQueue,
         clock: Clock | None = None,
         meter: Meter | None = None,
+        taken_back: Callable[[], None] = lambda: None,
         caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._store = store
@@ -62,13 +65,13 @@ class Controller:
         self._queue = queue
         self._clock = clock or SystemClock()
         self._meter = meter or Meter()
+        self._taken_back = taken_back
         self._caught_up = caught_up
-        self._unseen: set[str] = set()
-        self._unseen_running: set[str] = set()
+        self._unseen: list[tuple[set[str], Callable[[], None]]] = []
+        """Flows that were there at the start and not looked at since, with whom to tell after."""
         queue.joins = reconciler.is_quick
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
-        self._begun = False
 
     def take_back(self) -> None:
         """Connect the runners, and have them take back what still runs."""
@@ -87,27 +90,18 @@ class Controller:
         self._store.subscribe(self._changed)
         self._board.subscribe(self._told)
         self._board.subscribe_sources(self._queue.add)
-        self._unseen = self.flow_ids()
-        self._unseen_running = running = self._running()
-        if not self._unseen:
-            self._caught_up()
+        running, known = self._running(), self.flow_ids()
         # What runs comes first: a look at it is short, and others may depend on it.
-        self._queue.add_all(
-            sorted(self._unseen, key=lambda flow_id: (flow_id not in running, flow_id))
-        )
+        due = sorted(known, key=lambda flow_id: (flow_id not in running, flow_id))
+        self._unseen = [(running, self._taken_back), (known, self._caught_up)]
+        for unseen, tell in self._unseen:
+            if not unseen:
+                tell()
+        self._queue.add_all(due)
         for number in range(WORKERS):
             thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
             thread.start()
             self._threads.append(thread)
-        self._begun = True
-
-    @property
-    def ready(self) -> bool:
-        """Whether each flow that ran at the start was looked at: its status is what was observed.
-
-        What is only to be launched is not waited for: that may take long.
-        """
-        return self._begun and not self._unseen_running
 
     def flow_ids(self) -> set[str]:
         """Every flow that is wanted, remembered or seen."""
@@ -175,11 +169,11 @@ class Controller:
 
     def _give_back(self, flow_id: str, *, calm: bool = False) -> None:
         self._queue.done(flow_id, calm=calm)
-        if self._unseen:
-            self._unseen.discard(flow_id)
-            self._unseen_running.discard(flow_id)
-            if not self._unseen:
-                self._caught_up()
+        for unseen, tell in self._unseen:
+            if unseen:
+                unseen.discard(flow_id)
+                if not unseen:
+                    tell()
 
     def _count(self, results: list[Looked], begun: float) -> float:
         """Have looks counted, and begin to count anew; returns when."""

@@ -54,6 +54,7 @@ from flow_operator.runners.process import ProcessRunner
 from flow_operator.settings import Address, Settings
 from flow_operator.sources import FolderSource
 from flow_operator.store import AuditLimits, DataLock, Desired, EventFile, Memories, Store
+from flow_operator.systemd import ServiceManager
 from flow_operator.workqueue import WorkQueue
 
 log = structlog.get_logger("flowd")
@@ -70,6 +71,10 @@ must be written last."""
 class Operator:
     """Everything of one operator; started once, stopped once.
 
+    Args:
+        settings: what it was told to do.
+        manager: who has started it, told of its start and its end.
+
     Raises:
         InvalidError: the tokens or the data directory cannot be trusted.
         LockedError: another operator has the data directory.
@@ -77,9 +82,10 @@ class Operator:
         OSError: the address cannot be bound.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, manager: ServiceManager) -> None:
         layout, clock = settings.layout, SystemClock()
         self._clock = clock
+        self._manager = manager
         # Before anything is begun: who may call must be known.
         tokens = Tokens(settings.tokens, clock) if settings.tokens else None
         layout.root.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -91,6 +97,7 @@ class Operator:
         self._lock = DataLock(layout.lock)
         self._interrupt = threading.Event()
         self._adopted = 0
+        self._ready = False
         meter = Counted()
         self._store = Store(
             layout, clock, AuditLimits(settings.audit_size, settings.audit_files), meter=meter
@@ -134,6 +141,7 @@ class Operator:
             queue=work,
             clock=clock,
             meter=meter,
+            taken_back=self._taken_back,
             caught_up=self._logs.search,
         )
         self._folder = (
@@ -156,7 +164,7 @@ class Operator:
             store=self._store,
             logs=self._logs,
             shim=local,
-            ready=lambda: self._controller.ready,
+            ready=lambda: self._ready,
             adopted=lambda: self._adopted,
             streams=lambda: self._server.streams,
             folder=self._folder.summary if self._folder else None,
@@ -170,7 +178,7 @@ class Operator:
             logs=self._logs,
             clock=clock,
             runners=self._capabilities,
-            ready=lambda: self._controller.ready,
+            ready=lambda: self._ready,
             folder=self._folder.describe if self._folder else no_folder,
             prune=self._folder.confirm_prune if self._folder else list,
             scrape=Exposition((parts, flows, meter)).scrape,
@@ -203,7 +211,7 @@ class Operator:
             self._folder.start()
         for name, can in self._capabilities().items():
             log.info("runner", name=name, groups=can.groups, limits=list(can.limits))
-        self._welcome(self._adopted)
+        self._welcome()
         self._warn()
         self._gauges.start()
         self._controller.start()
@@ -224,6 +232,14 @@ class Operator:
         self._controller.take_back()
         self._adopted = self._controller.adopted()
 
+    def _taken_back(self) -> None:
+        """All that runs was looked at: what we tell of it is what was observed."""
+        self._ready = True
+        self._manager.ready(f"serves {self.address.url}; {self._known()}")
+
+    def _known(self) -> str:
+        return f"{len(self._store.flows())} flows, {self._adopted} running instances taken back"
+
     def _recover(self) -> None:
         """Read what earlier operators have left."""
         self._store.recover()
@@ -241,12 +257,11 @@ class Operator:
                 logs = record.flow.spec.logs
                 self._logs.limit(flow_id, Limits(logs.max_size.bytes, logs.max_files))
 
-    def _welcome(self, adopted: int) -> None:
+    def _welcome(self) -> None:
         settings = self._settings
-        known = f"{len(self._store.flows())} flows, {adopted} running instances taken back"
         lines = [
             f"flowd {__version__} serves {self.address.url}",
-            f"  data       {settings.layout.root} ({known})",
+            f"  data       {settings.layout.root} ({self._known()})",
         ]
         if settings.manifests is not None:
             state = "watched" if settings.manifests.is_dir() else "missing; waiting for it"
@@ -264,7 +279,9 @@ class Operator:
         lines.append(f"  try        flowctl {url}{token}status -w")
         if self.address.unix is None and not token:
             lines.append(f"             curl {self.address.url}/flows/status")
-        lines.append("  stop       Ctrl-C drains every flow; once more stops at once")
+        lines.append(
+            "  stop       Ctrl-C drains every flow, twice ends it; Ctrl-\\ leaves it running"
+        )
         print("\n".join(lines), flush=True)  # noqa: T201 - for the person at the terminal
 
     def _warn(self) -> None:
@@ -281,15 +298,26 @@ class Operator:
             )
 
     def run_until(self, signals: StopSignals) -> None:
-        """Serve until a signal, then drain every flow; a second signal stops at once."""
-        signals.wait()
+        """Serve until a signal, then drain every flow; a second signal stops at once.
+
+        :data:`LEAVE` does neither: what runs goes on, and the next operator finishes what was
+        begun.
+        """
+        if signals.wait() == LEAVE:
+            self._leave()
+            return
         grace = self._settings.stop_grace
         log.info("draining every flow", hint="once more stops at once", grace=grace)
         begun = self._clock.monotonic()
         due = [] if grace is None else [(begun + grace * share, how) for share, how in _STAGES]
+        self._manager.stopping("draining every flow")
         self._controller.shut_down("soft")
         while left := self._controller.left():
-            if signals.wait(0.05):
+            came = signals.wait(0.05)
+            if came == LEAVE:
+                self._leave()
+                return
+            if came is not None:
                 log.warning("stopping at once", flows=len(left))
                 due.clear()
                 self._controller.shut_down("hard")
@@ -297,6 +325,10 @@ class Operator:
                 how = due.pop(0)[1]
                 log.warning("the time to stop in runs out", flows=len(left), now=how)
                 self._controller.shut_down(how)
+
+    def _leave(self) -> None:
+        log.info("ending; flows go on, and the next operator takes them back")
+        self._manager.stopping("flows go on")
 
     def close(self) -> None:
         """End everything of the operator; what still runs goes on."""
@@ -372,8 +404,12 @@ def _hosts(settings: Settings) -> Hosts:
     return Hosts(LOOPBACK | named | {socket.gethostname().lower()}, plain=True)
 
 
+LEAVE = signal.SIGQUIT
+"""Ends the operator and leaves its flows alone, as for an upgrade."""
+
+
 class StopSignals:
-    """SIGINT and SIGTERM, one by one, for the main thread.
+    """SIGINT, SIGTERM and :data:`LEAVE`, one by one, for the main thread.
 
     A handler may run between any two byte codes of the main thread, so it does the one thing that
     is safe there: SimpleQueue.put is reentrant (as its documentation says), an Event is not.
@@ -381,18 +417,17 @@ class StopSignals:
 
     def __init__(self) -> None:
         self._came: queue.SimpleQueue[int] = queue.SimpleQueue()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, LEAVE):
             signal.signal(number, lambda caught, _frame: self._came.put(caught))
         # PID 1 starts us with both blocked, so that none comes before it can be handled.
         signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
 
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for the next one; False if ``timeout`` seconds pass first."""
+    def wait(self, timeout: float | None = None) -> int | None:
+        """Wait for the next one; None if ``timeout`` seconds pass first."""
         try:
-            self._came.get(timeout=timeout)
+            return self._came.get(timeout=timeout)
         except queue.Empty:
-            return False
-        return True
+            return None
 
 
 def main() -> None:
@@ -404,7 +439,7 @@ def main() -> None:
     configure_logging(settings)
     signals = StopSignals()
     try:
-        operator = Operator(settings)
+        operator = Operator(settings, ServiceManager(os.environ))
         operator.start()
     except OSError as error:
         if error.errno != errno.EADDRINUSE:

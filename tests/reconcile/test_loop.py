@@ -74,8 +74,10 @@ class Loop:
             queue=self.queue,
             clock=clock,
             meter=meter,
+            taken_back=self._took_back,
             caught_up=lambda: self.caught_up.append(len(self.board.all())),
         )
+        self.taken_back: list[dict[str, str]] = []
         self.caught_up: list[int] = []
         self.desired = Desired(self.store, self.reconciler.foresee)
 
@@ -89,6 +91,9 @@ class Loop:
         self.prober.close()
         self.gauges.close()
         self.store.close()
+
+    def _took_back(self) -> None:
+        self.taken_back.append({name: at.status for name, at in self.board.all().items()})
 
     def create(self, name: str, *steps: str, **spec: object) -> None:
         self.desired.create([make_manifest(name, *steps, **spec)])
@@ -149,12 +154,12 @@ def test_it_is_told_when_all_that_was_there_is_looked_at(root: Path, world: Fake
     assert set(second.caught_up) == {50}
 
 
-def test_it_is_ready_once_all_that_runs_is_looked_at(
+def test_it_is_told_when_all_that_runs_is_looked_at(
     root: Path, world: FakeWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which comes before what is to be launched, however much that is and however long it takes."""
     first = Loop(root, world, SystemClock()).start()
-    assert first.controller.ready
+    assert first.taken_back == [{}]
     names = [f"f{number:02}" for number in range(3 * VOLLEY)]
     runs, waits = names[-VOLLEY:], names[:-VOLLEY]
     for name in runs:
@@ -178,16 +183,12 @@ def test_it_is_ready_once_all_that_runs_is_looked_at(
 
     monkeypatch.setattr(second.runner, "observe", observed)
     monkeypatch.setattr(second.runner, "launch", launched)
-    second.controller.take_back()
-    assert not second.controller.ready
     try:
-        second.controller.start()
-        always_for(0.1, lambda: _assert(not second.controller.ready))
+        second.start()
+        always_for(0.1, lambda: _assert(not second.taken_back))
         look.set()
-        eventually(lambda: _assert(second.controller.ready))
-        assert {
-            name: status.status for name, status in second.board.all().items()
-        } == dict.fromkeys(runs, "running")
+        eventually(lambda: _assert(bool(second.taken_back)))
+        assert second.taken_back[0] == dict.fromkeys(runs, "running")
     finally:
         look.set()
         launch.set()

@@ -42,7 +42,7 @@ FLOWD = """
 import gc, sys
 import flow_operator.flowd as flowd
 
-def instead(settings):
+def instead(*_):
     print(gc.get_threshold()[0])
     sys.exit()
 
