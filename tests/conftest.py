@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from flow_operator.shim import cgroups
 from support import Flowd, eventually, memory_directory, processes_of
 
 
@@ -88,9 +89,12 @@ def _signals() -> tuple[set[signal.Signals], list[Any]]:
 
 @pytest.fixture
 def root() -> Iterator[Path]:
-    """A directory in memory."""
+    """A directory in memory, also for data; a shim that is killed leaves its cgroups behind."""
     with memory_directory() as path:
         yield path
+        for data in (path, *path.iterdir()):
+            with contextlib.suppress(OSError):  # Where no cgroup v2 is mounted.
+                cgroups.remove(cgroups.root_of(str(data)) or "")
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ class Operator:
         if self.address.unix is None and not token:
             lines.append(f"             curl {self.address.url}/flows/status")
         lines.append(
-            "  stop       Ctrl-C drains every flow, twice ends it; Ctrl-\\ leaves it running"
+            "  stop       Ctrl-C drains all flows (twice: at once); Ctrl-\\ leaves them running"
         )
         print("\n".join(lines), flush=True)  # noqa: T201 - for the person at the terminal
 

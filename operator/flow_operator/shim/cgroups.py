@@ -64,12 +64,10 @@ class Cgroups:
         None where there is no cgroup v2 that we may write, or one from before Linux 5.14, which
         can neither be killed nor frozen as a whole.
         """
-        name = "flow-operator-" + sha256(data.encode())[:12]
         try:
-            base = _delegated()
-            if base is None:
+            root = root_of(data)
+            if root is None:
                 return None
-            root = os.path.join(base, name)
             for path in (root, os.path.join(root, _HOME)):
                 os.makedirs(path, exist_ok=True)
             if not os.path.exists(os.path.join(root, "cgroup.kill")):
@@ -77,7 +75,7 @@ class Cgroups:
             _enter(os.path.join(root, _HOME))
         except OSError:
             return None
-        _enable(base, root)
+        _enable(os.path.dirname(root), root)
         groups = cls(root)
         for name in os.listdir(root):
             if name != _HOME and os.path.isdir(os.path.join(root, name)):
@@ -238,6 +236,18 @@ def group_of(pid: int, run: str) -> str | None:
                 return os.path.join(mount, os.path.relpath(path, top))
             path = os.path.dirname(path)
     return None
+
+
+def root_of(data: str) -> str | None:
+    """Where the groups for a data directory are, once there are any.
+
+    None where there is no cgroup that we may write.
+
+    Raises:
+        OSError: cgroup v2 is mounted nowhere.
+    """
+    base = _delegated()
+    return os.path.join(base, "flow-operator-" + sha256(data.encode())[:12]) if base else None
 
 
 def remove(path: str) -> None:
