@@ -38,9 +38,9 @@ class Controller:
         queue: what is to be looked at.
         clock: for what is measured.
         meter: told of each look.
-        taken_back: called, perhaps twice, once each flow that ran at the start was looked at, so
-            that its status is what was observed. Others are not waited for: to launch takes long.
-        caught_up: the same once each flow that was there at the start was looked at.
+        taken_back: called when each flow that ran at the start was looked at, so that its status
+            is what was observed. Others are not waited for: to launch takes long.
+        caught_up: called when each flow that was there at the start was looked at.
     """
 
     def __init__(  # noqa: PLR0913 - all parts of the loop, given once
@@ -69,6 +69,7 @@ class Controller:
         self._caught_up = caught_up
         self._unseen: list[tuple[set[str], Callable[[], None]]] = []
         """Flows that were there at the start and not looked at since, with whom to tell after."""
+        self._seeing = threading.Lock()
         queue.joins = reconciler.is_quick
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
@@ -90,13 +91,12 @@ class Controller:
         self._store.subscribe(self._changed)
         self._board.subscribe(self._told)
         self._board.subscribe_sources(self._queue.add)
-        running, known = self._running(), self.flow_ids()
+        running = self._running()
+        known = self.flow_ids() | running
         # What runs comes first: a look at it is short, and others may depend on it.
         due = sorted(known, key=lambda flow_id: (flow_id not in running, flow_id))
         self._unseen = [(running, self._taken_back), (known, self._caught_up)]
-        for unseen, tell in self._unseen:
-            if not unseen:
-                tell()
+        self._tell_what_was_seen()
         self._queue.add_all(due)
         for number in range(WORKERS):
             thread = threading.Thread(target=self._work, name=f"worker-{number}", daemon=True)
@@ -169,11 +169,17 @@ class Controller:
 
     def _give_back(self, flow_id: str, *, calm: bool = False) -> None:
         self._queue.done(flow_id, calm=calm)
-        for unseen, tell in self._unseen:
-            if unseen:
-                unseen.discard(flow_id)
-                if not unseen:
-                    tell()
+        if self._unseen:
+            self._tell_what_was_seen(flow_id)
+
+    def _tell_what_was_seen(self, *flow_ids: str) -> None:
+        with self._seeing:
+            for unseen, _ in self._unseen:
+                unseen.difference_update(flow_ids)
+            over = [tell for unseen, tell in self._unseen if not unseen]
+            self._unseen = [(unseen, tell) for unseen, tell in self._unseen if unseen]
+        for tell in over:
+            tell()
 
     def _count(self, results: list[Looked], begun: float) -> float:
         """Have looks counted, and begin to count anew; returns when."""

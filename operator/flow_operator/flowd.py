@@ -432,12 +432,12 @@ class StopSignals:
 
 def main() -> None:
     """Entry point of ``flowd``."""
+    signals = StopSignals()
     give_memory_back()
     collect_seldom()
     share_the_interpreter()
     settings = read_settings(sys.argv[1:], os.environ)
     configure_logging(settings)
-    signals = StopSignals()
     try:
         operator = Operator(settings, ServiceManager(os.environ))
         operator.start()

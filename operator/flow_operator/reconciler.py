@@ -146,6 +146,12 @@ class _Volley(NamedTuple):
         """Whether something of it is done when its verb returns, and not told of later."""
         return any(action.settles for _, action in self.due)
 
+    def parted(self) -> tuple[_Volley, _Volley]:
+        """The looks that find nothing to do, and the others."""
+        idle = [look for look in self.looks if not look.actions]
+        busy = [look for look in self.looks if look.actions]
+        return _Volley(idle, (), list), self._replace(looks=busy)
+
 
 class Reconciler:
     """Moves flows towards what is wanted of them.
@@ -221,6 +227,8 @@ class Reconciler:
             launched = volley.settles
             only_said = volley.due and not launched
             if launched:
+                idle, volley = volley.parted()
+                yield from self._carried_through(idle)
                 awaited.append(volley)
             elif only_said:
                 said.append(volley)

@@ -24,21 +24,25 @@ class ServiceManager:
         path = environ.pop("NOTIFY_SOCKET", "")
         # In an abstract socket's name an @ stands for the null byte.
         self._address = "\0" + path[1:] if path.startswith("@") else path
+        self._stopping = False
 
     def ready(self, status: str) -> None:
-        """The service has started."""
-        self._tell("READY=1", status)
+        """The service has started, unless it is about to end by now."""
+        if not self._stopping:
+            self._tell("READY=1", status)
 
     def stopping(self, status: str) -> None:
         """The service is about to end."""
+        self._stopping = True
         self._tell("STOPPING=1", status)
 
     def _tell(self, state: str, status: str) -> None:
         if not self._address:
             return
+        message = f"{state}\nSTATUS={status}".encode(errors="surrogateescape")
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
                 notify.settimeout(_PATIENCE)
-                notify.sendto(f"{state}\nSTATUS={status}".encode(), self._address)
+                notify.sendto(message, self._address)
         except OSError as error:
             log.warning("the service manager cannot be told", what=state, error=str(error))

@@ -141,6 +141,29 @@ def test_a_killed_operator_is_followed_by_another_and_flows_go_on(contain: Make)
     assert "was killed by signal 9" in container.log.read_text()
 
 
+def test_an_operator_that_leaves_is_followed_by_another_and_pid_1_stays(contain: Make) -> None:
+    """SIGQUIT is for the operator alone; an init before us would hand it on to PID 1, too."""
+    container = contain().start()
+    container.create(make_document("a"))
+    container.await_status("a", "running")
+    pids, left = container.pids("a"), container.operator
+    assert int(_status(container.init, "SigIgn"), 16) & 1 << signal.SIGQUIT - 1
+    os.kill(left, signal.SIGQUIT)
+    eventually(lambda: _replaced(container, left))
+    eventually(container.answers)
+    container.await_status("a", "running")
+    assert container.pids("a") == pids
+    assert "the operator ended with code 0; flows go on" in container.log.read_text()
+    container.signal(signal.SIGTERM)
+    assert container.wait() == 0
+
+
+def _status(pid: int, name: str) -> str:
+    """A line of proc_pid_status(5)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return dict(line.split(":", 1) for line in lines)[name].strip()
+
+
 def _replaced(container: Container, killed: int) -> None:
     assert container.operator != killed
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -10,9 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from flow_operator.systemd import ServiceManager
 from support import Flowd, alive, eventually, make_document, program, steps_of
 
-STUBBORN = "trap 'sleep 0.5; exit 0' TERM; while :; do sleep 0.05; done"
+PATIENT = """
+trap 'while ! test -e $FLOW_DATA/go; do sleep 0.05; done; exit' TERM
+while :; do sleep 0.05; done
+"""
 
 
 def test_it_ends_and_leaves_the_flows_to_the_next_one(flowd: Flowd) -> None:
@@ -38,7 +43,7 @@ def test_it_ends_and_leaves_the_flows_to_the_next_one(flowd: Flowd) -> None:
 
 def test_a_drain_that_it_leaves_is_finished_by_the_next_one(flowd: Flowd) -> None:
     """And what only the operator wanted to end runs again."""
-    flowd.create(make_document("slow", STUBBORN))
+    flowd.create(make_document("slow", PATIENT))
     flowd.await_status("slow", "running")
     [pid] = flowd.pids("slow")
     assert flowd.process is not None
@@ -47,6 +52,7 @@ def test_a_drain_that_it_leaves_is_finished_by_the_next_one(flowd: Flowd) -> Non
     assert flowd.end(signal.SIGQUIT) == 0
     assert alive(pid)
     flowd.start()
+    (flowd.work("slow") / "go").touch()
     eventually(lambda: _assert(not alive(pid)))
     flowd.await_status("slow", "running")
     assert steps_of(flowd.data) == {("slow", 0, "s0"): 1}
@@ -60,6 +66,17 @@ def test_it_leaves_nothing_where_nothing_runs(flowd: Flowd) -> None:
     eventually(lambda: _assert(flowd.shim_pid() == 0))
 
 
+def test_the_shim_ignores_what_ends_the_operator(flowd: Flowd) -> None:
+    """Who signals all processes of a service at once would end everything."""
+    flowd.create(make_document("a"))
+    flowd.await_status("a", "running")
+    shim, pids = flowd.shim_pid(), flowd.pids("a")
+    os.kill(shim, signal.SIGQUIT)
+    assert flowd.command("restart", "a") == {"a": "running"}  # Which it has to carry out.
+    assert flowd.shim_pid() == shim
+    assert flowd.pids("a") != pids
+
+
 class Manager:
     """Who is told, as systemd is."""
 
@@ -70,7 +87,7 @@ class Manager:
 
     def heard(self) -> list[str]:
         """The next message."""
-        return self._socket.recv(4096).decode().split("\n")
+        return self._socket.recv(4096).decode(errors="surrogateescape").split("\n")
 
     def close(self) -> None:
         self._socket.close()
@@ -98,7 +115,7 @@ def test_it_tells_its_manager_when_all_is_taken_back_and_when_it_ends(
     assert (
         status == f"STATUS=serves {flowd.client.base_url}; 0 flows, 0 running instances taken back"
     )
-    flowd.create(make_document("a"), make_document("slow", STUBBORN))
+    flowd.create(make_document("a"), make_document("slow", PATIENT))
     flowd.await_status("a", "running")
     flowd.await_status("slow", "running")
     pids = flowd.pids("a")
@@ -113,7 +130,17 @@ def test_it_tells_its_manager_when_all_is_taken_back_and_when_it_ends(
     flowd.process.send_signal(signal.SIGTERM)
     assert manager.heard() == ["STOPPING=1", "STATUS=draining every flow"]
     assert flowd.process.poll() is None
+    (flowd.work("slow") / "go").touch()
     assert flowd.wait() == 0
+
+
+def test_who_ends_is_ready_no_more(address: str, manager: Manager) -> None:
+    """What was looked at last may be so in the drain; a name need not be text."""
+    told = ServiceManager({"NOTIFY_SOCKET": address})
+    told.stopping("now \udcff")
+    told.ready("serves")
+    told.stopping("still")
+    assert [manager.heard()[0] for _ in range(2)] == ["STOPPING=1", "STOPPING=1"]
 
 
 def test_no_step_can_speak_for_it(

@@ -247,7 +247,7 @@ def root_of(data: str) -> str | None:
         OSError: cgroup v2 is mounted nowhere.
     """
     base = _delegated()
-    return os.path.join(base, "flow-operator-" + sha256(data.encode())[:12]) if base else None
+    return os.path.join(base, "flow-operator-" + sha256(os.fsencode(data))[:12]) if base else None
 
 
 def remove(path: str) -> None:

@@ -264,6 +264,6 @@ def main() -> None:
     if option("cgroups", arguments, os.environ) != "off":
         # While nobody else is in our group: one that others live in hands no controllers down.
         shim.find_groups()
-    server.settle(claimed[0], ignored=("SIGHUP", "SIGPIPE"))
+    server.settle(claimed[0], ignored=("SIGHUP", "SIGPIPE", "SIGQUIT"))
     shim.serve()
     sys.exit(shim.code)

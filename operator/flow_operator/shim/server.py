@@ -426,7 +426,7 @@ def main(data: str, handed: str | None = None, *options: str) -> None:
     if claimed is None or os.fork() > 0:
         return
     # Whoever ends a terminal or a service means the operator, which drains and tells us.
-    settle(claimed[0], ignored=("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE"))
+    settle(claimed[0], ignored=("SIGINT", "SIGTERM", "SIGHUP", "SIGPIPE", "SIGQUIT"))
     Shim(data, *claimed).serve()
 
 
