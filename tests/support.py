@@ -194,6 +194,19 @@ def alive(pid: int) -> bool:
     return proc is not None and proc.state not in "ZX"
 
 
+def _what_it_does(pid: int) -> str:
+    """Where each thread of a process and of its children is in the kernel."""
+    lines = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            stack = (task / "stack").read_text().split("\n")
+            lines.append(f"{task} {(task / 'comm').read_text().strip()}: {stack[:3]}")
+            lines += [
+                _what_it_does(int(child)) for child in (task / "children").read_text().split()
+            ]
+    return "\n".join(lines)
+
+
 def _kill(pid: int) -> None:
     """End a process, unless it has ended by now: who only starts a shim looks like one."""
     with contextlib.suppress(ProcessLookupError):
@@ -271,7 +284,11 @@ class Flowd:
 
     def wait(self, within: float = 60) -> int:
         assert self.process is not None
-        code = self.process.wait(within)
+        try:
+            code = self.process.wait(within)
+        except subprocess.TimeoutExpired as error:
+            error.add_note(_what_it_does(self.pid))
+            raise
         assert self.process.stdout is not None
         self.process.stdout.close()
         return code

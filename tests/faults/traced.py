@@ -13,6 +13,7 @@ import json
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from faults.tracer import Tracer
@@ -36,16 +37,17 @@ def main() -> None:
     process = os.pidfd_open(pid)
     tracer = Tracer(pid, below, kill_at, armed=False)
 
-    def arm(*_: object) -> None:
-        tracer.armed = True
-        report.write_text("{}")
-
-    def end(*_: object) -> None:
+    def listen() -> None:
+        while signal.sigwait(told) == signal.SIGUSR1:
+            tracer.armed = True
+            report.write_text("{}")
         with contextlib.suppress(ProcessLookupError):  # It has just ended by itself.
             signal.pidfd_send_signal(process, signal.SIGKILL)
 
-    signal.signal(signal.SIGUSR1, arm)
-    signal.signal(signal.SIGTERM, end)
+    # A handler would have to wait for whoever waits for the command, and may be late for that.
+    told = {signal.SIGUSR1, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, told)
+    threading.Thread(target=listen, daemon=True).start()
     tracer.seize()
     os.write(gone, b"x")
     tracer.follow()
