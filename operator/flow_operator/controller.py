@@ -20,6 +20,9 @@ from flow_operator.workqueue import FEW, Batch, WorkQueue
 
 WORKERS = 4
 
+MOST_SLOW = WORKERS - 1
+"""Workers that may wait for an engine at once: if it hangs, all other flows are looked after."""
+
 _MEAN_OF = 1024
 """Looks at most of which the mean time is counted: a worker may have a crowd for half a minute."""
 

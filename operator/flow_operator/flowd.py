@@ -31,7 +31,7 @@ from flow_operator.api import (
 )
 from flow_operator.board import Board
 from flow_operator.clock import SystemClock, boot_id, rfc3339
-from flow_operator.controller import Controller
+from flow_operator.controller import MOST_SLOW, Controller
 from flow_operator.defaults import DEFAULT_URL
 from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
@@ -66,6 +66,12 @@ search ten thousand takes 0.4 s, and looks beside it take twice as long as they 
 _STAGES: tuple[tuple[float, Shutdown], ...] = ((0.7, "term"), (0.9, "hard"))
 """Shares of the grace after which what still runs is told to end, and killed. The rest is for what
 must be written last."""
+
+
+_LEAVE_WITHIN = 10.0
+"""Seconds at most for an operator to end that leaves its flows: an engine that hangs may hold up
+whoever asks it for a minute. What is not closed by then is as if we were killed, which may happen
+at any moment anyway."""
 
 
 class Operator:
@@ -104,7 +110,7 @@ class Operator:
         )
         self._memories = memories = Memories(layout)
         self._board = board = Board(clock, EventFile(layout.events, clock), meter)
-        work = WorkQueue(clock, meter)
+        work = WorkQueue(clock, meter, MOST_SLOW)
         self._logs = Keeper(
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
         )
@@ -329,6 +335,9 @@ class Operator:
     def _leave(self) -> None:
         log.info("ending; flows go on, and the next operator takes them back")
         self._manager.stopping("flows go on")
+        guard = threading.Timer(_LEAVE_WITHIN, _end_at_once)
+        guard.daemon = True
+        guard.start()
 
     def close(self) -> None:
         """End everything of the operator; what still runs goes on."""
@@ -347,6 +356,13 @@ class Operator:
         self._board.close()
         self._store.close()
         self._lock.release()
+
+
+def _end_at_once() -> None:
+    waiting = [thread.name for thread in threading.enumerate()]
+    log.warning("ending without those who still wait for something", threads=waiting)
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _containers(

@@ -7,11 +7,11 @@ Keys, never events. Its contract, as in client-go:
 - a key that is added while a worker has it is handed out once more after :meth:`done`;
 - :meth:`add_after` adds later; of several times for one key the earliest counts.
 
-And two things more. A key that somebody waits for is in a *hurry*. It overtakes the others, however
-many they are, each time it is added until its worker finds it *calm*. And a key that comes by
-itself, as one whose process has ended, overtakes those that have come as many at once, of which
+And three things more. A key that somebody waits for is in a *hurry*. It overtakes the others,
+however many they are, each time it is added until its worker finds it *calm*. And a key that comes
+by itself, as one whose process has ended, overtakes those that have come as many at once, of which
 the last one waits long anyway. One turn in :data:`SHARE` is the others' all the same, so that no
-lane starves another.
+lane starves another. And not every worker may have a slow key, one whose backend may hang.
 """
 
 from __future__ import annotations
@@ -71,19 +71,26 @@ class WorkQueue:
     Args:
         clock: for what is added later.
         meter: told how long each key has waited.
+        most_slow: how many workers may have keys at once that do not join; all others wait.
 
     Attributes:
-        joins: whether a key may be taken together with others, as one of a crowd.
+        joins: whether a key is quick, and may be taken together with others, as one of a crowd.
     """
 
-    def __init__(self, clock: Clock, meter: Meter | None = None) -> None:
+    def __init__(
+        self, clock: Clock, meter: Meter | None = None, most_slow: int | None = None
+    ) -> None:
         self._clock = clock
         self._meter = meter or Meter()
+        self._most_slow = most_slow
+        self._slow: set[str] = set()
+        """Those that workers have and that do not join."""
         self._changed = threading.Condition()
-        self._ready: deque[str] = deque()
+        self._first: deque[str] = deque()
         self._few: deque[str] = deque()
         self._many: deque[str] = deque()
-        self._first: deque[str] = deque()
+        self._first_slow: deque[str] = deque()
+        self._ready: deque[str] = deque()
         self.joins: Callable[[str], bool] = lambda _key: False
         self._hurried: set[str] = set()
         self._massed: set[str] = set()
@@ -141,7 +148,7 @@ class WorkQueue:
 
     def _line_up(self, key: str, *, many: bool = False) -> None:
         if key in self._hurried:
-            self._first.append(key)
+            (self._first if self.joins(key) else self._first_slow).append(key)
         elif not self.joins(key):
             self._ready.append(key)
         else:
@@ -192,10 +199,13 @@ class WorkQueue:
     def _next(self, most: int) -> Batch | None:
         """Take what is in the lane whose turn it is, or in another one."""
         self._turns += 1
-        lanes: list[deque[str] | None] = [self._first, None, self._ready]  # None is the crowd.
+        # None is the crowd.
+        lanes: list[deque[str] | None] = [self._first, self._first_slow, None, self._ready]
         if self._turns % SHARE == 0:
-            lanes.append(lanes.pop(0))
+            lanes = lanes[2:] + lanes[:2]
         for lane in lanes:
+            if self._is_slow(lane) and self._slow_enough:
+                continue
             if lane is not None:
                 batch = Batch(self._taken(lane, 1), list)
             elif not self._together:
@@ -207,12 +217,21 @@ class WorkQueue:
                 return batch
         return None
 
+    def _is_slow(self, lane: deque[str] | None) -> bool:
+        return lane is self._first_slow or lane is self._ready
+
+    @property
+    def _slow_enough(self) -> bool:
+        """Whether as many workers have slow keys as may."""
+        return self._most_slow is not None and len(self._slow) >= self._most_slow
+
     def _more(self, most: int, crowd: int) -> list[str]:
         with self._changed:
             self._promote()
             # Once all of a crowd were given back, another worker may have the next one.
             mine = crowd == self._crowds and not self._closed
-            wanted = not self._idle and (self._first or self._ready)
+            slow = not self._slow_enough and (self._first_slow or self._ready)
+            wanted = not self._idle and (self._first or slow)
             return self._take_crowd(most) if mine and not wanted else []
 
     def _take_crowd(self, most: int) -> list[str]:
@@ -228,7 +247,8 @@ class WorkQueue:
 
     def _taken(self, lane: deque[str], most: int) -> list[str]:
         keys: list[str] = []
-        here = (lane is self._first, lane is self._many)
+        here = (lane is self._first or lane is self._first_slow, lane is self._many)
+        slow = self._is_slow(lane)
         while lane and len(keys) < most:
             key = lane.popleft()
             # Unless it has changed lanes since, and may have been handed out from there.
@@ -236,6 +256,8 @@ class WorkQueue:
             if waits and (key in self._hurried, key in self._massed) == here:
                 self._hand_out(key)
                 keys.append(key)
+                if slow:
+                    self._slow.add(key)
         return keys
 
     def _hand_out(self, key: str) -> None:
@@ -265,6 +287,10 @@ class WorkQueue:
         with self._changed:
             self._processing.pop(key, None)
             self._together.discard(key)
+            if key in self._slow:
+                self._slow.discard(key)
+                if self._first_slow or self._ready:
+                    self._changed.notify()  # Another worker may have one of those.
             if (self._few or self._many) and not self._together:
                 self._changed.notify()  # The next crowd may go.
             if key in self._dirty:

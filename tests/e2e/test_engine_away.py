@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import docker
 import pytest
 
+from flow_operator.controller import WORKERS
 from runners.boxes import box_image, engine_url, file_system
 from runners.dockerd import Dockerd, Registry, dockerd, registry
 from support import Flowd, always_for, eventually, make_document
@@ -96,6 +99,44 @@ def test_an_operator_may_start_before_its_engine(flowd: Flowd, engine: Dockerd, 
     flowd.await_status("late", "running", within=60)
     assert running(engine) == before
     assert flowd.status("late")["restarts"] == 0
+
+
+def test_an_engine_that_hangs_holds_up_nobody_who_does_not_need_it(
+    flowd: Flowd, engine: Dockerd, image: str
+) -> None:
+    """A call takes a minute: other flows are looked after, also by an operator that starts."""
+    boxes = [f"box-{number}" for number in range(2 * WORKERS)]
+    flowd.create(make_document("local", restart={"backoff": {"initial": "10ms"}}))
+    flowd.create(*(contained(image, name, "exec sleep 1000") for name in boxes))
+    for name in ("local", *boxes):
+        flowd.await_status(name, "running", within=60)
+    with engine.hanging():
+        flowd.command("stop", *boxes, timeout=0)
+        for _ in range(3):
+            crash(flowd, "local")
+        pids = flowd.pids("local")
+        assert flowd.end(signal.SIGQUIT, within=30) == 0
+        assert "ending without those who still wait" in flowd.log.read_text()
+        flowd.start()
+        flowd.await_ready()
+        assert "the container engine has not answered yet" in flowd.log.read_text()
+        assert flowd.pids("local") == pids
+        crash(flowd, "local")
+    for name in boxes:
+        flowd.await_status(name, "stopped", within=60)
+
+
+def crash(flowd: Flowd, flow_id: str) -> None:
+    """Have a step end, and see it run again."""
+    before = flowd.pids(flow_id)
+    os.kill(before[0], signal.SIGKILL)
+
+    def again() -> None:
+        status = flowd.status(flow_id)
+        assert status["status"] == "running", status
+        assert [step["pid"] for step in status["steps"]] != before
+
+    eventually(again)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import gzip
 import hashlib
 import json
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -74,6 +75,16 @@ class Dockerd:
             self._process.terminate()
             self._process.wait(60)
             self._process = None
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """It takes every call, and answers none."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def destroy(self) -> None:
         """End it with all that it has run: without it nobody would end that."""

@@ -526,3 +526,52 @@ def test_one_of_a_storm_in_a_hurry_is_not_lost(crowded):
 
 def _assert(condition: bool) -> None:
     assert condition
+
+
+@pytest.fixture
+def guarded(clock: FakeClock) -> WorkQueue:
+    """Two workers at most may have slow keys at once."""
+    made = WorkQueue(clock, most_slow=2)
+    made.joins = lambda key: key.startswith("quick")
+    return made
+
+
+@pytest.mark.parametrize("hurried", [False, True])
+def test_not_every_worker_has_a_slow_key(guarded, hurried):
+    """Whoever comes that is quick finds one, however many slow ones wait, and in what hurry."""
+    add = guarded.hurry if hurried else guarded.add
+    slow = [f"slow {number}" for number in range(2 * SHARE)]
+    for key in slow:
+        add(key)
+    assert [guarded.get() for _ in range(2)] == slow[:2]
+    for number in range(2 * SHARE):
+        add(f"quick {number}")
+        assert guarded.get() == f"quick {number}"
+        guarded.done(f"quick {number}")
+    guarded.done(slow[0])
+    assert guarded.get() == slow[2]
+
+
+def test_a_worker_wakes_for_a_slow_key_when_another_is_given_back(guarded):
+    """It could not have it before."""
+    for key in ("slow 1", "slow 2", "slow 3"):
+        guarded.add(key)
+    taken = [guarded.get(), guarded.get()]
+    worker = threading.Thread(target=lambda: taken.append(guarded.get()), daemon=True)
+    worker.start()
+    eventually(lambda: _assert(guarded._idle == 1))
+    guarded.done("slow 1")
+    worker.join(10)
+    guarded.close()
+    worker.join(10)
+    assert taken == ["slow 1", "slow 2", "slow 3"]
+
+
+def test_who_has_a_crowd_keeps_it_where_nobody_may_have_those_that_wait(guarded):
+    """He would find nothing else to do."""
+    guarded.add_all([f"quick {number}" for number in range(FEW + 4)])
+    crowd = guarded.get_some(4)
+    for key in ("slow 1", "slow 2", "slow 3"):
+        guarded.add(key)
+    assert [guarded.get(), guarded.get()] == ["slow 1", "slow 2"]
+    assert len(crowd.more()) == 4

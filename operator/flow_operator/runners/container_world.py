@@ -24,6 +24,9 @@ from flow_operator.runners.container_state import Box, box_of
 from flow_operator.runners.engine import Engine, EngineInfo, Events, RefusedError
 from flow_operator.settings import Layout
 
+_FIRST_LOOK = 5.0
+"""Seconds for which an operator that starts waits to be told what there is; an engine may hang."""
+
 _LONGEST = 5.0
 """Seconds between two tries to reach an engine that is away, at most."""
 
@@ -59,7 +62,8 @@ class World:
         self.closing = threading.Event()
         self.notify: Notify = lambda _flow_id: None
         self._recalled = False
-        self._away: str | None = "the container engine was not asked yet"
+        self._away: str | None = "the container engine has not answered yet"
+        self._looked = threading.Event()
         self._events: Events | None = None
         self._retired: dict[str, Box] = {}
         self._removed = threading.Condition(self.lock)
@@ -67,21 +71,19 @@ class World:
         self._threads: list[threading.Thread] = []
 
     def start(self, notify: Notify) -> None:
-        """Look once, then follow what happens.
+        """Look, and follow what happens; an engine that is away or hangs is waited for behind this.
 
         Raises:
             RetryableError: the operator's id cannot be kept.
         """
         self.notify = notify
         self.owner = _owner(self._layout)
-        try:
-            self._relist()
-        except (AwayError, RefusedError) as error:
-            self._went(str(error))
         for name, work in (("engine", self._follow), ("containers", self._remove)):
             thread = threading.Thread(target=work, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
+        if not self._looked.wait(_FIRST_LOOK):
+            log.warning("the container engine has not answered yet; see what it does")
 
     def close(self, *, final: bool) -> None:
         """Follow no more; if nothing is to run any more, once all containers are removed."""
@@ -315,7 +317,18 @@ class World:
         for flow_id in flow_ids:
             self.notify(flow_id)
 
+    def _look_first(self) -> None:
+        try:
+            self._relist()
+        except FlowError as error:
+            self._went(str(error))
+        except Exception:
+            log.exception("cannot look at the container engine")
+        finally:
+            self._looked.set()
+
     def _follow(self) -> None:
+        self._look_first()
         failures = 0
         while not self.closing.is_set():
             try:
