@@ -211,5 +211,8 @@ class Tracer:
             while b"\0" not in data and len(data) < 4096:
                 # Not beyond the page, behind which there may be nothing.
                 memory.seek(address + len(data))
-                data += memory.read(4096 - (address + len(data)) % 4096)
+                part = memory.read(4096 - (address + len(data)) % 4096)
+                if not part:
+                    break  # It was killed meanwhile, and has no memory any more.
+                data += part
         return os.fsdecode(data.partition(b"\0")[0])
