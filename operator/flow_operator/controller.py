@@ -20,9 +20,6 @@ from flow_operator.workqueue import FEW, Batch, WorkQueue
 
 WORKERS = 4
 
-MOST_SLOW = WORKERS - 1
-"""Workers that may wait for an engine at once: if it hangs, all other flows are looked after."""
-
 _MEAN_OF = 1024
 """Looks at most of which the mean time is counted: a worker may have a crowd for half a minute."""
 
@@ -74,6 +71,8 @@ class Controller:
         """Flows that were there at the start and not looked at since, with whom to tell after."""
         self._seeing = threading.Lock()
         queue.joins = reconciler.is_quick
+        # An engine may hang: somebody must be left for all flows that do not need it.
+        queue.most_slow = WORKERS - 1
         self._failures: dict[str, int] = {}
         self._threads: list[threading.Thread] = []
 

@@ -31,7 +31,7 @@ from flow_operator.api import (
 )
 from flow_operator.board import Board
 from flow_operator.clock import SystemClock, boot_id, rfc3339
-from flow_operator.controller import MOST_SLOW, Controller
+from flow_operator.controller import Controller
 from flow_operator.defaults import DEFAULT_URL
 from flow_operator.errors import FlowError, InvalidError
 from flow_operator.figures import Figures
@@ -110,7 +110,7 @@ class Operator:
         )
         self._memories = memories = Memories(layout)
         self._board = board = Board(clock, EventFile(layout.events, clock), meter)
-        work = WorkQueue(clock, meter, MOST_SLOW)
+        work = WorkQueue(clock, meter)
         self._logs = Keeper(
             layout, clock, _log_reserve(settings), partial(_tell_dropped_logs, board)
         )

@@ -71,18 +71,16 @@ class WorkQueue:
     Args:
         clock: for what is added later.
         meter: told how long each key has waited.
-        most_slow: how many workers may have keys at once that do not join; all others wait.
 
     Attributes:
         joins: whether a key is quick, and may be taken together with others, as one of a crowd.
+        most_slow: how many workers may have keys at once that do not join, while others wait; None
+            is any number.
     """
 
-    def __init__(
-        self, clock: Clock, meter: Meter | None = None, most_slow: int | None = None
-    ) -> None:
+    def __init__(self, clock: Clock, meter: Meter | None = None) -> None:
         self._clock = clock
         self._meter = meter or Meter()
-        self._most_slow = most_slow
         self._slow: set[str] = set()
         """Those that workers have and that do not join."""
         self._changed = threading.Condition()
@@ -92,6 +90,7 @@ class WorkQueue:
         self._first_slow: deque[str] = deque()
         self._ready: deque[str] = deque()
         self.joins: Callable[[str], bool] = lambda _key: False
+        self.most_slow: int | None = None
         self._hurried: set[str] = set()
         self._massed: set[str] = set()
         """Those that wait among the many."""
@@ -223,7 +222,7 @@ class WorkQueue:
     @property
     def _slow_enough(self) -> bool:
         """Whether as many workers have slow keys as may."""
-        return self._most_slow is not None and len(self._slow) >= self._most_slow
+        return self.most_slow is not None and len(self._slow) >= self.most_slow
 
     def _more(self, most: int, crowd: int) -> list[str]:
         with self._changed:

@@ -225,7 +225,7 @@ def test_a_forgotten_run_is_copied_no_more(world: World) -> None:
 def test_an_engine_that_is_away_for_a_while_costs_nothing(root: Path) -> None:
     """Containers go on, and what the engine has of what they print is copied when it is back.
 
-    An engine that ends may lose what it has just read, and did so once: 28 lines.
+    One that ends may lose what it has just read: Docker did in 2 of 14 runs, 35 and 133 lines.
     """
     with OwnEngine.started() as own:
         made = World(root / "data", own)
@@ -239,7 +239,10 @@ def test_an_engine_that_is_away_for_a_while_costs_nothing(root: Path) -> None:
             own.start()
             made.copied(container, 60)
             assert len(made.text()) > size
-            assert made.text().endswith(b"\n20000\n")
+            numbers = made.text().split()
+            assert len(set(numbers)) == len(numbers)
+            assert numbers == sorted(numbers, key=int)
+            assert numbers[-1] == b"20000"
             assert made.text() == own.api.logs(container)
         finally:
             made.close()

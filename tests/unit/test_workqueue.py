@@ -531,7 +531,8 @@ def _assert(condition: bool) -> None:
 @pytest.fixture
 def guarded(clock: FakeClock) -> WorkQueue:
     """Two workers at most may have slow keys at once."""
-    made = WorkQueue(clock, most_slow=2)
+    made = WorkQueue(clock)
+    made.most_slow = 2
     made.joins = lambda key: key.startswith("quick")
     return made
 
