@@ -19,6 +19,7 @@ import pytest
 from flow_operator.clock import SystemClock
 from flow_operator.logs import Keeper
 from flow_operator.runners import container_logs
+from flow_operator.runners.answers import ALONE
 from flow_operator.runners.container_logs import ContainerLogs, LogKey
 from flow_operator.settings import Layout
 from support import FakeClock, always_for, eventually
@@ -102,6 +103,7 @@ class FakeEngine:
             if url.endswith("/json"):
                 status = "running" if self.running else "exited"
                 return Answer(200, {"State": {"Running": self.running, "Status": status}})
+            assert options["headers"] == ALONE
             return self._log(**options["params"])
 
     def _log(self, since: int, follow: int, **_: int) -> Answer:

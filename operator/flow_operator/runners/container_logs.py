@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from flow_operator.clock import Clock
 from flow_operator.logs import Keeper, Stream
-from flow_operator.runners.answers import cut_off
+from flow_operator.runners.answers import ALONE, Answer
 from flow_operator.runners.engine_log import Entry, Place, Places, entries
 from flow_operator.structs import prepared
 
@@ -296,15 +296,12 @@ class ContainerLogs:
         self, step: _Step, container: str, since: int, *, follow: bool
     ) -> Iterator[Iterator[Entry]]:
         wanted = {"stdout": 1, "stderr": 1, "timestamps": 1, "since": since, "follow": int(follow)}
-        response = self._get(f"{container}/logs", params=wanted, stream=True)
-        step.response = response
-        try:
+        response = self._get(f"{container}/logs", params=wanted, headers=ALONE, stream=True)
+        with Answer(response) as answer:
+            step.answer = answer
             if self._closing.is_set() or not step.wants(container):
                 raise OSError("nobody wants it any more")
             yield entries(response.iter_content(None))
-        finally:
-            step.response = None
-            response.close()
 
     def _over(self, container: str) -> bool:
         """Whether a container has run and does so no more."""
@@ -329,7 +326,7 @@ class _Step:
     def __init__(self) -> None:
         self.jobs: list[tuple[LogKey, str]] = []
         self.thread: threading.Thread | None = None
-        self.response: Response | None = None
+        self.answer: Answer | None = None
         self.failing = False
 
     def add(self, key: LogKey, container: str) -> None:
@@ -348,9 +345,9 @@ class _Step:
 
     def interrupt(self) -> None:
         """Have the thread look up from what it reads; it goes on where it was."""
-        response = self.response
-        if response is not None:
-            cut_off(response)
+        answer = self.answer
+        if answer is not None:
+            answer.cut_off()
 
 
 class _Writer:

@@ -18,7 +18,7 @@ from typing import Any
 from msgspec import Struct
 
 from flow_operator.errors import AwayError, InvalidError, TerminalError
-from flow_operator.runners.answers import cut_off
+from flow_operator.runners.answers import ALONE, Answer
 
 _TIMEOUT = 60
 """Seconds in which an engine answers a call, or is away."""
@@ -218,10 +218,12 @@ class Engine:
             made = api.exec_create(name, list(command))["Id"]
             asked = {"Detach": False, "Tty": False}
             url = self._url(f"exec/{made}/start")
-            response = api.post(url, json=asked, stream=True, timeout=(_TIMEOUT, None))
-        with contextlib.closing(response), self._reaching(f"run {command[0]!r} in {name}"):
+            response = api.post(
+                url, json=asked, headers=ALONE, stream=True, timeout=(_TIMEOUT, None)
+            )
+        with Answer(response) as answer, self._reaching(f"run {command[0]!r} in {name}"):
             response.raise_for_status()
-            ended = _drained(response, timeout)
+            ended = _drained(answer, timeout)
             told = api.exec_inspect(made)
         code = told.get("ExitCode")
         if not ended or code is None:
@@ -261,12 +263,16 @@ class Engine:
         with self._reaching("tell what happens"):
             asked = {"filters": json.dumps(wanted)}
             response = self._api.get(
-                self._url("events"), params=asked, stream=True, timeout=(_TIMEOUT, None)
+                self._url("events"),
+                params=asked,
+                headers=ALONE,
+                stream=True,
+                timeout=(_TIMEOUT, None),
             )
-        with contextlib.closing(response):
+        with Answer(response) as answer:
             with self._reaching("tell what happens"):
                 response.raise_for_status()
-            yield Events(self, response)
+            yield Events(self, answer)
 
     def close(self) -> None:
         """Hang up; what runs goes on."""
@@ -279,13 +285,13 @@ class Engine:
 class Events:
     """A stream of (what has happened, container id); ends when it is cut off from any thread."""
 
-    def __init__(self, engine: Engine, response: Any) -> None:
+    def __init__(self, engine: Engine, answer: Answer) -> None:
         self._engine = engine
-        self._response = response
+        self._answer = answer
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         with self._engine._reaching("tell what happens"):  # noqa: SLF001 - part of the engine
-            for line in self._response.iter_lines():
+            for line in self._answer.response.iter_lines():
                 told = json.loads(line)
                 container = (told.get("Actor") or {}).get("ID") or told.get("id")
                 if container:
@@ -293,7 +299,7 @@ class Events:
 
     def cut_off(self) -> None:
         """Have who reads see an end."""
-        cut_off(self._response)
+        self._answer.cut_off()
 
 
 def _why(error: Exception) -> str:
@@ -304,18 +310,18 @@ def _why(error: Exception) -> str:
     return getattr(inner, "strerror", None) or str(inner) or type(inner).__name__
 
 
-def _drained(response: Any, timeout: float) -> bool:
+def _drained(answer: Answer, timeout: float) -> bool:
     """Read an answer to its end; False if that does not come within ``timeout`` seconds."""
     late = threading.Event()
 
     def end() -> None:
         late.set()
-        cut_off(response)
+        answer.cut_off()
 
     timer = threading.Timer(timeout, end)
     timer.start()
     try:
-        for _ in response.iter_content(65536):
+        for _ in answer.response.iter_content(65536):
             if late.is_set():
                 break
     except OSError:  # As requests tell that it was cut off.
