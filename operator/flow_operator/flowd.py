@@ -67,11 +67,8 @@ _STAGES: tuple[tuple[float, Shutdown], ...] = ((0.7, "term"), (0.9, "hard"))
 """Shares of the grace after which what still runs is told to end, and killed. The rest is for what
 must be written last."""
 
-
 _LEAVE_WITHIN = 10.0
-"""Seconds at most for an operator to end that leaves its flows: an engine that hangs may hold up
-whoever asks it for a minute. What is not closed by then is as if we were killed, which may happen
-at any moment anyway."""
+"""Seconds at most for an operator to end that leaves its flows."""
 
 
 class Operator:
@@ -317,6 +314,8 @@ class Operator:
         begun = self._clock.monotonic()
         due = [] if grace is None else [(begun + grace * share, how) for share, how in _STAGES]
         self._manager.stopping("draining every flow")
+        if grace is not None:
+            _end_within(grace)
         self._controller.shut_down("soft")
         while left := self._controller.left():
             came = signals.wait(0.05)
@@ -335,9 +334,7 @@ class Operator:
     def _leave(self) -> None:
         log.info("ending; flows go on, and the next operator takes them back")
         self._manager.stopping("flows go on")
-        guard = threading.Timer(_LEAVE_WITHIN, _end_at_once)
-        guard.daemon = True
-        guard.start()
+        _end_within(_LEAVE_WITHIN)
 
     def close(self) -> None:
         """End everything of the operator; what still runs goes on."""
@@ -356,6 +353,16 @@ class Operator:
         self._board.close()
         self._store.close()
         self._lock.release()
+
+
+def _end_within(seconds: float) -> None:
+    """Whatever we wait for: an engine that hangs may hold up whoever asks it for a minute.
+
+    What is not closed by then is as if we were killed, which may happen at any moment anyway.
+    """
+    guard = threading.Timer(seconds, _end_at_once)
+    guard.daemon = True
+    guard.start()
 
 
 def _end_at_once() -> None:

@@ -26,7 +26,8 @@ from flow_operator.model.status import ProbeStatus
 from flow_operator.runners.base import CheckResult, Launch, Runner
 
 WORKERS = 16
-"""Checks at once; one takes at most its probe's timeout."""
+"""Checks at once, of the steps of each runner: one takes at most its probe's timeout, unless who is
+asked hangs, as a container engine may. The steps of others are checked on."""
 
 _ACCEPTED = range(200, 400)
 
@@ -153,7 +154,9 @@ class Prober:
         self._due: list[tuple[float, int, _Watch]] = []
         self._order = itertools.count()
         self._closed = False
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="probe")
+        self._pools = {
+            name: ThreadPoolExecutor(WORKERS, thread_name_prefix="probe") for name in runners
+        }
         self._thread = threading.Thread(target=self._schedule, name="prober", daemon=True)
         self._thread.start()
 
@@ -229,7 +232,8 @@ class Prober:
             self._closed = True
             self._changed.notify_all()
         self._thread.join()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in self._pools.values():
+            pool.shutdown(wait=False, cancel_futures=True)
 
     def _schedule(self) -> None:
         while True:
@@ -244,7 +248,7 @@ class Prober:
                 watch = heapq.heappop(self._due)[2]
                 if not self._current(watch):
                     continue
-            self._pool.submit(self._run, watch)
+            self._pools[watch.target.launch.flow.spec.runner].submit(self._run, watch)
 
     def _current(self, watch: _Watch) -> bool:
         flow_id = watch.target.launch.flow.flow_id

@@ -13,7 +13,7 @@ import pytest
 from flow_operator.controller import WORKERS
 from runners.boxes import box_image, engine_url, file_system
 from runners.dockerd import Dockerd, Registry, dockerd, registry
-from support import Flowd, always_for, eventually, make_document
+from support import Flowd, always_for, eventually, make_document, processes_of
 
 COUNT = "i=0; while :; do echo $i; i=$((i+1)); sleep 0.05; done"
 STORE = 'exec cat >>"$FLOW_DATA/stored"'
@@ -124,6 +124,24 @@ def test_an_engine_that_hangs_holds_up_nobody_who_does_not_need_it(
         crash(flowd, "local")
     for name in boxes:
         flowd.await_status(name, "stopped", within=60)
+
+
+def test_the_time_to_stop_in_holds_while_an_engine_hangs(
+    make_flowd: Callable[..., Flowd], engine: Dockerd, image: str
+) -> None:
+    """What is not seen to end within it is left to the next operator, as nothing else can be."""
+    first = make_flowd("--engine", engine.url, "--stop-grace", "4s").start()
+    first.create(make_document("local"), contained(image, "box", "exec sleep 1000"))
+    for name in ("local", "box"):
+        first.await_status(name, "running", within=60)
+    with engine.hanging():
+        assert first.end(signal.SIGTERM, within=30) == 0
+    assert "the time to stop in runs out" in first.log.read_text()
+    assert not processes_of(first.data)
+    first.start()
+    first.await_status("box", "running", within=60)
+    # Signals that the engine had been asked for may have come by now.
+    eventually(lambda: _assert(len(running(engine)) == 1), within=60)
 
 
 def crash(flowd: Flowd, flow_id: str) -> None:

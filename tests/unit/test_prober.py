@@ -16,7 +16,7 @@ from msgspec import structs
 from flow_operator.clock import SystemClock
 from flow_operator.errors import RetryableError
 from flow_operator.model.status import ProbeStatus
-from flow_operator.prober import ProbeKey, Prober, Target, Verdict
+from flow_operator.prober import WORKERS, ProbeKey, Prober, Target, Verdict
 from flow_operator.runners.base import CheckResult, Launch, LogPart
 from support import always_for, eventually, make_manifest
 
@@ -331,6 +331,44 @@ def test_closing_ends_all_checks(bench):
     bench.prober.close()
     count = len(bench.executed)
     always_for(0.03, lambda: _assert(len(bench.executed) == count))
+
+
+class Hanging:
+    """A runner that does not answer until it is told to."""
+
+    def __init__(self) -> None:
+        self.asked = threading.Semaphore(0)
+        self.answers = threading.Event()
+
+    def check(self, launch: Launch, step: Any, command: tuple[str, ...], timeout: float):
+        self.asked.release()
+        self.answers.wait()
+        return CheckResult(ok=True, message="at last")
+
+
+def test_steps_of_one_runner_are_checked_while_another_one_hangs(bench):
+    """However many steps it has."""
+    hanging = Hanging()
+    prober = Prober(SystemClock(), bench.told.append, {"process": bench, "container": hanging})
+    step = {"name": "s", "script": "x", "readinessProbe": {**EXEC, **FAST}}
+    flow = make_manifest("boxes", step, runner="container", container={"image": "x"}).flow
+    made = flow.spec.steps[0]
+    prober.sync(
+        "boxes",
+        [
+            Target(ProbeKey(f"r{n}", 0, 1, "readiness"), made.readiness_probe, launch, made)
+            for n in range(2 * WORKERS)
+            for launch in (Launch(f"r{n}", 0, flow),)
+        ],
+    )
+    try:
+        for _ in range(WORKERS):
+            assert hanging.asked.acquire(timeout=10)
+        prober.sync("demo", bench.targets(readiness=EXEC))
+        eventually(lambda: _assert(len(bench.executed) > 2))
+    finally:
+        hanging.answers.set()
+        prober.close()
 
 
 # --- lines in the log ------------------------------------------------------------------------
