@@ -28,6 +28,7 @@ TEST = [
     "pytest-xdist>=3.6,<4",
     "trustme>=1.1,<2",
     "schemathesis>=4.20,<5",
+    "selenium>=4.25,<5",
     "supervisor>=4.3,<5",
 ]
 
@@ -41,7 +42,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "operator"},
     packages=find_packages(where="operator"),
-    package_data={"flow_operator": ["py.typed", "api/viewer/*"]},
+    package_data={"flow_operator": ["py.typed", "api/viewer/*", "web/*"]},
     install_requires=[
         "bottle>=0.13,<0.14",
         "click>=8.1,<9",

@@ -279,6 +279,8 @@ class Operator:
             lines.append(f"  engine     {settings.engine} (limits: {limits})")
         url = "" if self.address.url == DEFAULT_URL else f"--url {self.address.url} "
         token = "--token-file FILE " if tokens is not None else ""
+        if self.address.unix is None:
+            lines.append(f"  dashboard  {self.address.url}/ui/")
         lines.append(f"  try        flowctl {url}{token}status -w")
         if self.address.unix is None and not token:
             lines.append(f"             curl {self.address.url}/flows/status")

@@ -14,7 +14,11 @@ WRITES = ("POST", "PUT", "PATCH", "DELETE", "TRACE", "ANY", "PROXY", "CONNECT", 
 
 @pytest.mark.parametrize("method", READS)
 @pytest.mark.parametrize(
-    "path", ["/livez", "/readyz", "/docs", "/docs/", "/docs/a/b.js", "/docs/a..b", "/openapi.json"]
+    "path",
+    [
+        *("/livez", "/readyz", "/docs", "/docs/", "/docs/a/b.js", "/docs/a..b", "/openapi.json"),
+        *("/ui", "/ui/", "/ui/main.js"),
+    ],
 )
 def test_health_and_documentation_are_open_to_be_read(method: str, path: str) -> None:
     """No token is asked for."""
@@ -27,6 +31,7 @@ def test_health_and_documentation_are_open_to_be_read(method: str, path: str) ->
     [
         *("/", "/flows", "/flows/a", "/flows/a/logs", "/flows/status", "/events", "/metrics"),
         *("/nothing", "", "livez", "/livez/", "/LIVEZ", "//livez", "/livez;x", "/docsx", "/doc"),
+        *("/ui/../flows", "/uix", "/ui/..", "/ui/a/../../flows"),
         *("/docs/../flows", "/docs/..", "/docs/a/../../flows", "/openapi.json/", "/./livez"),
     ],
 )

@@ -11,6 +11,7 @@ from bottle import Bottle
 
 from flow_operator.api import (
     commands,
+    dashboard,
     docs,
     events,
     flows,
@@ -91,7 +92,8 @@ def routed(services: Services) -> Bottle:
     statuses = Statuses(services)
     for listed in (flows, status):
         listed.add_routes(app, services, statuses)
-    for resource in (history, commands, logs, events, manifests, health, metrics, index, docs):
+    for resource in (history, commands, logs, events, manifests, health, metrics):
         resource.add_routes(app, services)
-
+    for page in (index, dashboard, docs):
+        page.add_routes(app, services)
     return app

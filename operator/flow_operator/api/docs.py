@@ -3,33 +3,18 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import msgspec
 from bottle import Bottle, HTTPResponse
 
-from flow_operator.api.errors import problem
 from flow_operator.api.http import etag_of, tagged_response
 from flow_operator.api.openapi import openapi
 from flow_operator.api.operation import Operation
+from flow_operator.api.pages import Page
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
-
-_TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "start.js": "text/javascript; charset=utf-8",
-    "swagger-ui-bundle.js": "text/javascript; charset=utf-8",
-    "swagger-ui.css": "text/css; charset=utf-8",
-}
-"""The files of the page; nothing else is served."""
-
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-"""The page may ask its own origin and nobody else; the viewer sets styles on its elements."""
 
 SPECIFICATION = Operation(
     summary="This document",
@@ -62,23 +47,13 @@ def add_routes(app: Bottle, services: Services) -> None:
     def get_openapi() -> HTTPResponse:
         return tagged_response(*specification())
 
+    # The viewer sets styles on its elements.
+    page = Page("flow_operator.api", "viewer", "/docs", styles=" 'unsafe-inline'")
+
     @app.get("/docs", operation=PAGE)
     def get_docs() -> HTTPResponse:
-        return _file("index.html")
+        return page.file("index.html")
 
     @app.get("/docs/<name>")
     def get_docs_file(name: str) -> HTTPResponse:
-        if name not in _TYPES:
-            return problem(404, "there is no such file; the page is /docs")
-        return _file(name)
-
-
-def _file(name: str) -> HTTPResponse:
-    body = files("flow_operator.api").joinpath("viewer", name).read_bytes()
-    headers = {
-        "Content-Type": _TYPES[name],
-        "Content-Security-Policy": _POLICY,
-        "X-Content-Type-Options": "nosniff",
-        "Cache-Control": "no-cache",
-    }
-    return HTTPResponse(body, 200, **headers)
+        return page.file(name)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from bottle import Bottle, HTTPResponse
+from bottle import Bottle, HTTPResponse, request
 from msgspec import Struct
 
 from flow_operator import __version__
+from flow_operator.api import dashboard
 from flow_operator.api.http import json_response
 from flow_operator.api.operation import Example, Operation
 from flow_operator.runners.base import Capabilities
@@ -61,11 +62,12 @@ class Index(Struct, frozen=True):
 _LINKS = (
     *("/flows", "/flows/status", "/events", "/manifests", "/livez", "/readyz"),
     "/metrics",
-    *("/openapi.json", "/docs"),
+    *("/openapi.json", "/docs", dashboard.PATH),
 )
 
 READ = Operation(
     summary="What answers here",
+    description="A browser is sent on to the dashboard.",
     tag="Operator",
     answers=(Index,),
     example=Example(
@@ -87,6 +89,9 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.get("/", operation=READ)
     def get_index() -> HTTPResponse:
+        if "text/html" in request.headers.get("Accept", ""):
+            where = f"{services.prefix}{dashboard.PATH}"
+            return HTTPResponse(status=303, Location=where, Vary="Accept")
         runners = {name: _told(can) for name, can in services.runners().items()}
         known = services.tokens
         tokens = TokensView(known.count, known.error) if known is not None else None

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from enum import Enum
 
-OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json", "/ui"})
 """What can be read without a token: health for those who look after the machine, and what stands
-in the project's own documentation anyway."""
+in the project's own documentation anyway. Of a page everybody gets the files: what they show, they
+must ask for.
+"""
 
-_OPEN_BELOW = "/docs/"
+_OPEN_BELOW = ("/docs/", "/ui/")
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 

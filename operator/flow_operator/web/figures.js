@@ -1,0 +1,70 @@
+/** CPU, memory and what is unread: asked for now and then, as they change all the time. */
+
+import { poll, read } from "./api.js";
+
+/** Seconds between two looks, at least: the operator's own are that old. */
+const PERIOD = 2;
+
+/** What is known of a flow: `cpu` is a share of one CPU, null until it was looked at twice. */
+const NOTHING = { cpu: null, memory: 0, unread: 0, steps: new Map() };
+
+/** The key of a process among the figures of a flow. */
+export function processOf(step) {
+  return `${step.run} ${step.name} ${step.pid}`;
+}
+
+/** Figures of all flows, or of one; "change" is dispatched when there are new ones. */
+export class Figures extends EventTarget {
+  #flows = new Map();
+  #one = null;
+
+  /** What is known of a flow. */
+  of(id) {
+    return this.#flows.get(id) ?? NOTHING;
+  }
+
+  /** Look at one flow, or at all (null). */
+  watch(id) {
+    this.#one = id;
+  }
+
+  /** Look for ever. */
+  run() {
+    return poll(() => this.#look(), PERIOD);
+  }
+
+  async #look() {
+    const id = this.#one;
+    if (id === null) {
+      const all = Object.values(await read("flows/status"));
+      this.#flows = new Map(all.map((status) => [status.flow_id, this.#taken(status)]));
+    } else {
+      const status = await read(`flows/status/${encodeURIComponent(id)}`);
+      this.#flows.set(id, this.#taken(status));
+    }
+    this.dispatchEvent(new Event("change"));
+  }
+
+  #taken(status) {
+    const now = performance.now() / 1000;
+    const before = this.of(status.flow_id).steps;
+    const steps = new Map();
+    let [cpu, memory, unread] = [null, 0, 0];
+    for (const step of status.steps) {
+      const key = processOf(step);
+      const rate = rateOf(before.get(key), step.cpuSeconds, now);
+      steps.set(key, { cpu: rate, memory: step.memoryBytes, unread: step.inFlightBytes, now, used: step.cpuSeconds });
+      cpu = rate === null ? cpu : (cpu ?? 0) + rate;
+      memory += step.memoryBytes;
+      unread += step.inFlightBytes;
+    }
+    return { cpu, memory, unread, steps };
+  }
+}
+
+function rateOf(before, used, now) {
+  if (before === undefined || now <= before.now) {
+    return null;
+  }
+  return Math.max(0, used - before.used) / (now - before.now);
+}

@@ -1,0 +1,58 @@
+/** What is wrong with the manifests of the watched folder. */
+
+import { poll, read } from "./api.js";
+import { confirmed, tell } from "./ask.js";
+import { make } from "./dom.js";
+import { count } from "./format.js";
+
+/** Seconds between two looks. */
+const PERIOD = 2;
+
+/** Faults of a file that are shown; `flowctl manifests` tells all. */
+const MOST = 5;
+
+/** Looks after the folder for ever. */
+export class Folder {
+  #told = "";
+  element = make("div");
+
+  run() {
+    return poll(async () => this.#draw(await read("manifests")), PERIOD);
+  }
+
+  #draw(view) {
+    const told = JSON.stringify(view);
+    if (told !== this.#told) {
+      this.#told = told;
+      const faulty = view.files.filter((file) => file.error !== null);
+      this.element.replaceChildren(...(view.held === null ? [] : [heldNotice(view)]), ...faulty.map(faultNotice));
+    }
+  }
+}
+
+function faultNotice({ file, error, errors, flows }) {
+  const goOn = flows.length > 0 ? `; ${flows.join(", ")} ${flows.length === 1 ? "goes" : "go"} on as before` : "";
+  const shown = errors.slice(0, MOST).map((one) => make("li", {}, placeOf(one), one.detail));
+  const more = errors.length > MOST ? make("li", {}, `and ${errors.length - MOST} more`) : null;
+  return make("div", { class: "notice", "data-file": file }, make("p", {}, `${file}: ${errors.length > 0 ? count(errors.length, "fault") : error}${goOn}`), make("ul", {}, ...shown, more));
+}
+
+function placeOf({ line, column, pointer }) {
+  const place = line ? `line ${line}, column ${column}` : "";
+  return [place, pointer].filter((part) => part).join(", ") + ": ";
+}
+
+function heldNotice({ held, vanished }) {
+  const prune = async () => {
+    if (!(await confirmed(`Drain and remove ${vanished.join(", ")}?`, "Remove"))) {
+      return;
+    }
+    try {
+      const { flows } = await read("manifests/prune", { method: "POST", body: {} });
+      tell(`${count(flows.length, "flow")} drained and removed`);
+    } catch (error) {
+      tell(error.message, "failed");
+    }
+  };
+  return make("div", { class: "notice" }, make("p", {}, held), make("button", { class: "grave", onclick: prune }, `Remove ${count(vanished.length, "flow")}`));
+}

@@ -1,0 +1,59 @@
+/** How figures are written. */
+
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB"];
+
+/** Bytes with the largest unit of which there is one. */
+export function bytes(count) {
+  let unit = 0;
+  let value = count;
+  while (value >= 1024 && unit < UNITS.length - 1) {
+    value /= 1024;
+    unit += 1;
+  }
+  return `${value < 10 && unit > 0 ? value.toFixed(1) : Math.round(value)} ${UNITS[unit]}`;
+}
+
+/** Seconds as the two largest units that it has. */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.floor(seconds));
+  const parts = [
+    [Math.floor(whole / 86400), "d"],
+    [Math.floor(whole / 3600) % 24, "h"],
+    [Math.floor(whole / 60) % 60, "m"],
+    [whole % 60, "s"],
+  ];
+  const first = parts.findIndex(([count]) => count > 0);
+  const told = first < 0 ? [parts[3]] : parts.slice(first, first + 2);
+  return told.map(([count, unit]) => `${count}${unit}`).join(" ");
+}
+
+/** Share of one CPU, in per cent. */
+export function percent(share) {
+  return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
+}
+
+/** A moment (RFC 3339) in this browser's time zone: the time, and the date unless it is today's. */
+export function moment(at) {
+  const date = new Date(at);
+  const time = date.toLocaleTimeString([], { hour12: false });
+  const today = date.toDateString() === new Date().toDateString();
+  return today ? time : `${date.toLocaleDateString()} ${time}`;
+}
+
+/** Seconds since a moment (RFC 3339). */
+export function since(at) {
+  return (Date.now() - Date.parse(at)) / 1000;
+}
+
+/** How a process ended, in a few words. */
+export function ending(exit) {
+  if (exit.signal !== null) {
+    return `signal ${exit.signal}`;
+  }
+  return exit.code === null ? exit.reason : `exit code ${exit.code}`;
+}
+
+/** "1 flow", "2 flows". */
+export function count(number, noun) {
+  return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+}
