@@ -116,7 +116,7 @@ def test_chosen_flows_are_commanded(flowd: Flowd, page: Browser) -> None:
         await_row(page, name, status="running")
         page.click(f"[aria-label='choose {name}']")
     page.click(".tools button", "Stop")
-    assert page.find("dialog p").text == "Stop 2 flows?"
+    assert page.find("dialog p").text == "Stop 2 flows? a, b."
     page.click("dialog button", "Cancel")
     page.click("[aria-label='choose a']")
     page.click(".tools button", "Stop hard")

@@ -5,6 +5,9 @@ import { confirmed, tell } from "./ask.js";
 import { make } from "./dom.js";
 import { count } from "./format.js";
 
+/** Flows whose names stand in a question. */
+const NAMED = 10;
+
 const COMMANDS = [
   { command: "start", label: "Start", title: "Desired: running" },
   { command: "stop", label: "Stop", title: "Drain, then end: nothing is lost", asks: true },
@@ -30,8 +33,9 @@ export function commandButtons(chosen) {
 
 async function send({ command, type, label, asks, grave }, ids) {
   const whom = ids.length === 1 ? ids[0] : count(ids.length, "flow");
+  const names = ids.length === 1 ? "" : ` ${listed(ids)}.`;
   const why = grave ? " What is in flight is lost." : "";
-  if ((grave || (asks && ids.length > 1)) && !(await confirmed(`${label} ${whom}?${why}`, label))) {
+  if ((grave || (asks && ids.length > 1)) && !(await confirmed(`${label} ${whom}?${names}${why}`, label))) {
     return;
   }
   try {
@@ -43,4 +47,9 @@ async function send({ command, type, label, asks, grave }, ids) {
   } catch (error) {
     tell(`${label} ${whom}: ${error.message}`, "failed");
   }
+}
+
+function listed(ids) {
+  const more = ids.length - NAMED;
+  return more > 0 ? `${ids.slice(0, NAMED).join(", ")} and ${more} more` : ids.join(", ");
 }

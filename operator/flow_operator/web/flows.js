@@ -81,7 +81,7 @@ export class Flows extends EventTarget {
     if (error.status === 410) {
       return; // It is listed anew.
     }
-    if (error.status === 401 || error.status === 403) {
+    if (error.status === 401) {
       this.#tell("refused", error.message);
       await new Promise((resolve) => (this.#again = resolve));
       return;

@@ -24,12 +24,14 @@ export class Pipeline {
   }
 
   #build(steps) {
-    const replicas = Map.groupBy(steps, (step) => step.replica);
+    const replicas = [...Map.groupBy(steps, (step) => step.replica)];
     this.#boxes = [];
     this.element.replaceChildren(
-      ...[...replicas].map(([replica, own]) =>
-        make("ol", { class: "pipeline", "aria-label": `replica ${replica}` }, ...own.map((step, at) => this.#add(step, at > 0))),
-      ),
+      ...replicas.map(([replica, own]) => {
+        const boxes = own.map((step, at) => this.#add(step, at > 0));
+        const label = replicas.length > 1 ? make("li", { class: "replica" }, String(replica)) : null;
+        return make("ol", { class: "pipeline", "aria-label": `replica ${replica}` }, label, ...boxes);
+      }),
     );
   }
 
