@@ -183,7 +183,7 @@ class Operator:
             runners=self._capabilities,
             ready=lambda: self._ready,
             folder=self._folder.describe if self._folder else no_folder,
-            prune=self._folder.confirm_prune if self._folder else list,
+            prune=self._folder.confirm_prune if self._folder else _prune_nothing,
             scrape=Exposition((parts, flows, meter)).scrape,
             hosts=_hosts(settings),
             tokens=tokens,
@@ -372,6 +372,11 @@ def _end_at_once() -> None:
     log.warning("ending without those who still wait for something", threads=waiting)
     sys.stderr.flush()
     os._exit(0)
+
+
+def _prune_nothing(_meant: frozenset[str] | None) -> list[str]:
+    """Where no folder is watched."""
+    return []
 
 
 def _containers(

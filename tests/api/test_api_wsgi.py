@@ -233,9 +233,16 @@ def test_any_host_where_none_is_named(make_api: Any) -> None:
 
 def test_prune_is_confirmed_by_hand(make_api: Any) -> None:
     """POST /manifests/prune answers with the flows that go."""
-    api = make_api(prune=lambda: ["gone"])
+    meant: list[Any] = []
+    api = make_api(prune=lambda flows: meant.append(flows) or ["gone"])
     answer = api.client.open("POST", "/manifests/prune")
     assert answer.json() == {"status": "Pruned", "flows": ["gone"]}
+    answer = api.client.send("POST", "/manifests/prune", {"flows": ["gone"]})
+    assert answer.json()["flows"] == ["gone"]
+    assert meant == [None, frozenset({"gone"})]
+    for wrong in ({}, {"flows": "gone"}, {"flow": []}, []):
+        assert api.client.send("POST", "/manifests/prune", wrong).json()["status"] == 400
+    assert len(meant) == 2
 
 
 def test_a_mistake_of_ours_is_told_without_its_traceback(

@@ -418,9 +418,14 @@ def test_a_confirmation_is_for_what_was_held_and_nothing_else(world: World) -> N
     world.remove("five.yaml", "back.yaml")
     world.look()
     assert len(world.held) == 6
+    told = frozenset(world.held)
+    for others in (told - {"back"}, told | {"later"}, frozenset()):
+        with pytest.raises(ConflictError, match="read /manifests again"):
+            world.source.confirm_prune(others)
+    assert len(world.held) == 6
     world.write("back.yaml", flow("back"))
     world.remove("later.yaml")
-    assert world.source.confirm_prune() == [f"f{n}" for n in range(5)]
+    assert world.source.confirm_prune(told) == [f"f{n}" for n in range(5)]
     assert world.ids() == ["back", "later"]
 
 

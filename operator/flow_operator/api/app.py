@@ -50,7 +50,8 @@ class Services:
         runners: what each runner can do now, by name.
         ready: tells whether every flow that ran before has been taken back and looked at.
         folder: describes the manifest folder, for ``GET /manifests``.
-        prune: confirms a held prune; returns the ids of the flows that go.
+        prune: confirms a held prune, of exactly these flows (None: of all that are held); returns
+            the ids of those that go.
         scrape: tells all metrics, and their content type, for an Accept header.
         hosts: the values of the Host header that are served.
         tokens: whom the API knows; None asks nobody who they are.
@@ -67,7 +68,7 @@ class Services:
     runners: Callable[[], Mapping[str, Capabilities]]
     ready: Callable[[], bool]
     folder: Callable[[], FolderView]
-    prune: Callable[[], list[str]]
+    prune: Callable[[frozenset[str] | None], list[str]]
     scrape: Callable[[str], tuple[bytes, str]]
     hosts: Hosts = field(default_factory=Hosts)
     tokens: Tokens | None = None

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
-import msgspec
 from bottle import Bottle, HTTPResponse
 from msgspec import Meta, Struct
 
 from flow_operator.api.errors import problem
 from flow_operator.api.http import (
     DryRun,
+    body_as,
     caller,
     dry_run_response,
     if_match,
@@ -21,7 +21,7 @@ from flow_operator.api.http import (
 )
 from flow_operator.api.operation import CONFIGURATION, Example, Operation
 from flow_operator.api.parameters import DRY_RUN, FORCE, dry_run
-from flow_operator.errors import Fault, InvalidError, NotFoundError
+from flow_operator.errors import NotFoundError
 from flow_operator.manifest import dump_yaml
 from flow_operator.model.status import Change
 from flow_operator.store import Edit, StoredFlow
@@ -155,7 +155,7 @@ def add_routes(app: Bottle, services: Services) -> None:
     @app.post("/flows/<flow_id>/rollback", operation=ROLLBACK)
     def roll_back(flow_id: str) -> HTTPResponse:
         force, dry = FORCE.given(), dry_run()
-        asked = _request(json_body())
+        asked = body_as(RollbackRequest, json_body(), '{"generation": N} or {}')
         edit, to = desired.rollback(
             flow_id, asked.generation, force=force, version=if_match(), by=caller(), dry_run=dry
         )
@@ -167,20 +167,6 @@ def _rolled_back(edit: Edit, to: int) -> HTTPResponse:
         flow_id=edit.after.flow_id, to=to, generation=edit.after.generation, change=edit.change
     )
     return json_response(told, ETag=f'"{edit.after.version}"')
-
-
-def _request(body: object) -> RollbackRequest:
-    """Check a rollback.
-
-    Raises:
-        InvalidError: telling what is wrong with it.
-    """
-    try:
-        return msgspec.convert(body, RollbackRequest)
-    except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        said = f'{detail}; the body must be {{"generation": N}} or {{}}'
-        raise InvalidError([Fault(said, path.rstrip("`").replace(".", "/"))]) from None
 
 
 def _told(records: Sequence[StoredFlow]) -> list[Generation]:

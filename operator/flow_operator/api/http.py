@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from bottle import HTTPResponse, request
@@ -15,6 +15,8 @@ from flow_operator.errors import Fault, InvalidError, clipped
 from flow_operator.manifest import parse_json
 from flow_operator.model.status import Change
 from flow_operator.store import Edit
+
+T = TypeVar("T")
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a request's body; about ten thousand flows."""
@@ -73,6 +75,25 @@ def json_body() -> Any:
     if len(body) > MAX_BODY:
         raise TooLargeError
     return parse_json(body)
+
+
+def body_as(kind: type[T], body: object, like: str) -> T:
+    """A body that was read, as what it is to be.
+
+    Args:
+        kind: what msgspec makes of it.
+        body: decoded.
+        like: what it has to look like.
+
+    Raises:
+        InvalidError: it is something else.
+    """
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as error:
+        detail, _, path = str(error).partition(" - at `$")
+        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        raise InvalidError([Fault(f"{detail}; the body must be {like}", pointer)]) from None
 
 
 def caller() -> str:

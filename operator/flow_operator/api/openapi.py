@@ -132,7 +132,7 @@ def _operation(route: Route, operation: Operation) -> dict[str, Any]:
         content: dict[str, Any] = {"schema": _schema(operation.body)}
         if operation.example is not None:
             content["example"] = operation.example.body
-        told["requestBody"] = {"required": True, "content": {JSON: content}}
+        told["requestBody"] = {"required": operation.body_required, "content": {JSON: content}}
     return told
 
 

@@ -54,6 +54,7 @@ class Operation(Struct, frozen=True, kw_only=True):
         streams: what each message of a stream is.
         query: what may stand in the URL.
         body: what is sent as JSON.
+        body_required: whether it has to be sent.
         headers: of a success, beyond those that every answer has; those in ``HEADERS``.
         asks: headers that a request may have; those in ``REQUEST_HEADERS``.
         problems: statuses that it answers besides those that every route may.
@@ -69,6 +70,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     streams: Any = None
     query: tuple[Parameter, ...] = ()
     body: Any = None
+    body_required: bool = True
     headers: tuple[str, ...] = ()
     asks: tuple[str, ...] = ()
     problems: tuple[int, ...] = ()

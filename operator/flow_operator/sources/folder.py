@@ -396,16 +396,24 @@ class FolderSource:
             ],
         }
 
-    def confirm_prune(self) -> list[str]:
+    def confirm_prune(self, meant: frozenset[str] | None = None) -> list[str]:
         """Remove what is held back; returns the ids of the flows that go.
 
         What has vanished meanwhile, and nobody was told of, is not meant.
 
+        Args:
+            meant: the flows that somebody was told of; None means those that are held now.
+
         Raises:
-            ConflictError: the folder is there, but cannot be read.
+            ConflictError: the folder is there, but cannot be read; or others are held by now.
             StorageError: nothing was removed.
         """
         held = self._vanishing.held
+        if meant is not None and meant != held:
+            raise ConflictError(
+                f"not these {len(meant)} flows are held but {len(held)} others or more; read "
+                "/manifests again, and confirm what it tells"
+            )
         for _ in range(int(PATIENCE / SETTLE)):  # What is being written may be a file's return.
             self.scan()
             if self._waiting_since is None or self._closed.wait(SETTLE):
