@@ -56,7 +56,7 @@ CALLS: dict[str, list[Callable[[Any], Any]]] = {
     "get_index": [lambda c: c.index(), lambda c: c.version()],
     "get_openapi": [lambda c: c.openapi()],
 }
-PAGES = {"get_docs"}
+PAGES = {"get_dashboard", "get_docs"}
 """For browsers."""
 
 ELSEWHERE = {

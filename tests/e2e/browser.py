@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import (
+    ElementNotInteractableException,
+    StaleElementReferenceException,
+)
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 
-from support import require
+from support import eventually, require
 
 SIZE = "1280,900"
 
@@ -45,34 +49,49 @@ class Browser:
         Raises:
             LookupError: there is none, or more.
         """
-        found = [
-            one
-            for one in self.driver.find_elements(By.CSS_SELECTOR, selector)
-            if one.is_displayed() and text in (None, one.text)
-        ]
+        with _there():
+            found = [
+                one
+                for one in self.driver.find_elements(By.CSS_SELECTOR, selector)
+                if one.is_displayed() and text in (None, one.text)
+            ]
         if len(found) != 1:
             raise LookupError(f"{len(found)} are {selector} with {text!r}")
         return found[0]
 
     def texts(self, selector: str) -> list[str]:
-        """Those of all elements that are selected, at one moment; white space is a space."""
-        script = "return [...document.querySelectorAll(arguments[0])].map((one) => one.innerText)"
+        """Those of all that is selected and to be seen, at one moment; white space is a space."""
+        script = """
+            const found = [...document.querySelectorAll(arguments[0])];
+            return found.filter((one) => one.checkVisibility()).map((one) => one.innerText);
+        """
         return [" ".join(text.split()) for text in self.run(script, selector)]
 
     def count(self, selector: str) -> int:
         return self.run("return document.querySelectorAll(arguments[0]).length", selector)
 
     def click(self, selector: str, text: str | None = None) -> None:
-        self.find(selector, text).click()
+        """Click on it, once it is there."""
+
+        def try_it() -> None:
+            with _there():
+                self.find(selector, text).click()
+
+        eventually(try_it)
 
     def type(self, selector: str, text: str) -> None:
-        field = self.find(selector)
-        field.clear()
-        field.send_keys(text)
+        """Have a text in a field, once it is there."""
+
+        def try_it() -> None:
+            with _there():
+                field = self.find(selector)
+                field.clear()
+                field.send_keys(text)
+
+        eventually(try_it)
 
     def submit(self, selector: str, text: str) -> None:
-        self.type(selector, text)
-        self.find(selector).send_keys(Keys.ENTER)
+        self.type(selector, text + Keys.ENTER)
 
     def faults(self) -> list[str]:
         """What the browser has found wrong with the page since the last call.
@@ -81,6 +100,15 @@ class Browser:
         """
         told = self.driver.get_log("browser")
         return [one["message"] for one in told if one["source"] != "network"]
+
+
+@contextlib.contextmanager
+def _there() -> Iterator[None]:
+    """What the page has drawn anew meanwhile is not there."""
+    try:
+        yield
+    except (StaleElementReferenceException, ElementNotInteractableException) as error:
+        raise LookupError(str(error)) from error
 
 
 @contextlib.contextmanager

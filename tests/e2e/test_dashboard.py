@@ -8,9 +8,10 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from urllib.parse import quote
 
 import pytest
+from selenium.webdriver.common.keys import Keys
 
 from e2e.browser import Browser, browser
 from support import Flowd, always_for, eventually, make_document
@@ -167,6 +168,57 @@ def test_flows_are_searched_and_sorted(flowd: Flowd, page: Browser) -> None:
     await_texts(page, names, ["alpha", "beta", "gamma"])
 
 
+def test_rows_stay_where_somebody_is_about_to_choose(flowd: Flowd, page: Browser) -> None:
+    """Whatever they are sorted by; the focus stays as well."""
+    restart = {"backoff": {"initial": "10ms"}}
+    flowd.create(*(make_document(name, restart=restart) for name in ("a", "b")))
+    show(page, flowd)
+    names = "tr[data-flow] a"
+    page.click("th button", "Restarts")
+    crash(flowd, "a")
+    await_row(page, "a", restarts="1")
+    await_texts(page, names, ["a", "b"])
+    page.run("""document.querySelector("[aria-label='choose b']").focus()""")
+    for _ in range(2):
+        crash(flowd, "b")
+    await_row(page, "b", restarts="2")
+    assert page.texts(names) == ["a", "b"]
+    assert page.driver.switch_to.active_element.accessible_name == "choose b"
+    page.run("document.activeElement.blur()")
+    await_texts(page, names, ["b", "a"])
+    page.click("[aria-label='choose a']")
+    page.click("tr[data-flow] a", "a")
+    page.click(".bar a", "← all flows")
+    await_text(page, ".tools", "0 chosen")
+
+
+def crash(flowd: Flowd, flow_id: str) -> None:
+    """Have a step end, and see it run again."""
+    before = flowd.status(flow_id)["restarts"]
+    os.kill(flowd.pids(flow_id)[0], signal.SIGKILL)
+
+    def again() -> None:
+        status = flowd.status(flow_id)
+        assert (status["restarts"], status["status"]) == (before + 1, "running")
+
+    eventually(again)
+
+
+def test_all_rows_are_reached_by_keyboard(flowd: Flowd, page: Browser) -> None:
+    """Those also that do not exist until they are to be seen."""
+    flowd.create(*(make_document(f"k{n:03}", state="stopped") for n in range(100)))
+    show(page, flowd)
+    await_row(page, "k000", status="stopped")
+    page.run("""document.querySelector("[aria-label='choose k000']").focus()""")
+    for n in range(1, 60):
+        page.driver.switch_to.active_element.send_keys(Keys.TAB, Keys.TAB)
+        focus = page.driver.switch_to.active_element
+        while focus.accessible_name != f"choose k{n:03}":
+            assert focus.accessible_name == f"k{n - 1:03}"
+            focus.send_keys(Keys.TAB)
+            focus = page.driver.switch_to.active_element
+
+
 def test_thousands_of_flows_are_a_few_rows(flowd: Flowd, page: Browser) -> None:
     """Only what is to be seen is made, and all of it can be reached."""
     flowd.create(*(make_document(f"flow-{n:04}", state="stopped") for n in range(3000)))
@@ -198,17 +250,37 @@ def test_faults_of_manifests_are_shown_until_they_are_mended(flowd: Flowd, page:
     eventually(lambda: _assert(page.count(".notice") == 0))
 
 
+def test_many_faults_leave_room_for_flows(flowd: Flowd, page: Browser) -> None:
+    """However many files are broken."""
+    flowd.create(make_document("web"))
+    for n in range(40):
+        (flowd.manifests / f"f{n:02}.yaml").write_text("spec: 1\n")
+    show(page, flowd)
+    await_text(page, ".notice", "and 35 more files with faults")
+    assert page.find(".flows").size["height"] > 300
+
+
 def test_held_flows_are_let_go_of(flowd: Flowd, page: Browser) -> None:
-    """A folder that lost most of its files is no wish, until somebody says so."""
-    files = [flowd.manifests / f"f{n}.yaml" for n in range(5)]
+    """A folder that lost most of its files is no wish, until somebody says so, who knows of all."""
+    files = [flowd.manifests / f"f{n}.yaml" for n in range(8)]
     for file in files:
         file.write_text(json.dumps(make_document(file.stem)))
     for file in files:
         eventually(lambda file=file: flowd.await_status(file.stem, "running"))
     show(page, flowd)
-    for file in files:
+    for file in files[:5]:
         file.unlink()
-    eventually(lambda: page.click(".notice button", "Remove 5 flows"))
+    page.click(".notice button", "Remove 5 flows")
+    for file in files[5:]:
+        file.unlink()
+    vanished = [file.stem for file in files]
+    eventually(
+        lambda: _assert(flowd.client.get("/manifests").json()["vanished"] == vanished), within=20
+    )
+    page.click("dialog button", "Remove")
+    await_text(page, ".toast", "read /manifests again")
+    assert len(flowd.statuses()) == 8
+    page.click(".notice button", "Remove 8 flows")
     page.click("dialog button", "Remove")
     eventually(lambda: _assert(page.count("tr[data-flow]") == 0))
 
@@ -253,6 +325,52 @@ def test_logs_are_followed(flowd: Flowd, page: Browser) -> None:
     count = page.count(".log .line")
     eventually(lambda: _assert(page.count(".log .line") > count))
     assert page.run("return document.querySelector('.log').scrollTop") == 0
+    flowd.command("stop", "talk", type=1)
+    await_texts(page, "h1 + .status", ["stopped"])
+    chosen = "return document.querySelector('[aria-label=step]').value"
+    always_for(0.5, lambda: _assert(page.run(chosen) == "s0"))
+
+
+def test_logs_of_several_are_in_the_order_of_time(flowd: Flowd, page: Browser) -> None:
+    """Each replica can be read alone; a long line is cut; they go on behind a new operator."""
+    long = "head -c 9000 /dev/zero | tr '\\0' x; echo"
+    script = f"sleep $((FLOW_REPLICA + 1)); echo first; sleep 2; echo last; {long}; {COUNT}"
+    flowd.create(make_document("talk", script, replicas=2))
+    eventually(lambda: _assert(len(flowd.logs("talk", "s0").splitlines()) > 3))
+    path = flowd.data / "logs" / "talk" / "1" / "s0.log"
+    eventually(lambda: _assert(len(path.read_text().splitlines()) > 3))
+    show(page, flowd, "#/flows/talk/logs")
+    await_text(page, ".log .line", "… and 5,000 characters")
+    told = zip(page.texts(".log .who"), page.texts(".log .line"), strict=False)
+    assert [(who, line) for who, line in told if line in ("first", "last")] == [
+        ("s0", "first"),
+        ("s0/1", "first"),
+        ("s0", "last"),
+        ("s0/1", "last"),
+    ]
+    page.click("[aria-label=replica] option", "1")
+    eventually(lambda: _assert(set(page.texts(".log .who")) == {"s0/1"}))
+
+
+def test_what_was_cut_off_goes_on_behind_another_operator(
+    make_flowd: Callable[..., Flowd], page: Browser
+) -> None:
+    """Logs and events alike; that they could not be asked for is no longer told."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    flowd = make_flowd("--listen", f"127.0.0.1:{port}").start()
+    flowd.create(make_document("talk", "echo once; exec sleep 1000"))
+    flowd.await_status("talk", "running")
+    for part, shown in (("logs", ".log .line"), ("events", ".events tr")):
+        show(page, flowd, f"#/flows/talk/{part}")
+        eventually(lambda shown=shown: _assert(page.count(shown) > 0))
+        told = page.texts(shown)
+        flowd.kill()
+        await_text(page, "main .note", "trying again")
+        always_for(1, lambda shown=shown, told=told: _assert(page.texts(shown) == told))
+        flowd.start()
+        eventually(lambda: _assert(page.texts("main .note") == []))
+        assert page.texts(shown)[-len(told) :] == told
 
 
 def test_events_and_history_are_told_and_a_flow_goes_back(flowd: Flowd, page: Browser) -> None:
@@ -266,15 +384,56 @@ def test_events_and_history_are_told_and_a_flow_goes_back(flowd: Flowd, page: Br
     page.click(".tabs a", "history")
     await_text(page, ".diff .added", "sleep 2000")
     page.click("article button", "Roll back to it")
-    assert "processes are ended as it says, then started anew" in page.find("dialog p").text
+    await_text(page, "dialog p", "processes are ended as it says, then started anew")
     page.click("dialog button", "Roll back")
     await_text(page, "article h3", "Generation 3 (now)")
     page.click(".tabs a", "configuration")
     await_text(page, ".configuration", "exec sleep 1000")
 
 
+def test_a_roll_back_does_what_was_foreseen_or_nothing(flowd: Flowd, page: Browser) -> None:
+    """The flow was changed while somebody thought about it."""
+    flowd.create(make_document("web"))
+    flowd.client.put("/flows/web", json=make_document("web", description="second"))
+    before = flowd.await_status("web", "running")["steps"][0]["pid"]
+    show(page, flowd, "#/flows/web/history")
+    page.click("article button", "Roll back to it")
+    await_text(page, "dialog p", "What runs goes on.")
+    flowd.client.put("/flows/web", json=make_document("web", description="third"))
+    page.click("dialog button", "Roll back")
+    await_text(page, ".toast", "Roll back: ")
+    assert flowd.client.get("/flows/web").json()["spec"]["description"] == "third"
+    assert flowd.pids("web") == [before]
+    page.click(".toast button")
+    assert page.count(".toast") == 0
+
+
+def test_another_flow_of_the_name_is_shown_as_another_one(flowd: Flowd, page: Browser) -> None:
+    """Also where it came while nobody looked; while there is none, nothing is left to be seen."""
+    flowd.create(make_document("web", "exec sleep 1111"))
+    show(page, flowd, "#/flows/web/configuration")
+    await_text(page, ".configuration", "sleep 1111")
+    flowd.client.delete("/flows/web?type=1")
+    await_text(page, ".empty", "no longer")
+    assert page.texts(".rest") == []
+    assert not page.find(".bar button", "Start").is_enabled()
+    flowd.await_gone("web")
+    first = page.driver.current_window_handle
+    flowd.create(make_document("web", "exec sleep 2222"))
+    await_text(page, ".configuration", "sleep 2222")
+    page.driver.switch_to.new_window("tab")
+    flowd.client.delete("/flows/web?type=1")
+    flowd.await_gone("web")
+    flowd.create(make_document("web", "exec sleep 3333"))
+    page.driver.close()
+    page.driver.switch_to.window(first)
+    await_text(page, ".configuration", "sleep 3333")
+
+
 def test_a_flow_that_is_not_there_is_told(flowd: Flowd, page: Browser) -> None:
-    """And shown once it is."""
+    """And shown once it is; also where its name is none."""
+    show(page, flowd, "#/flows/50%")
+    await_text(page, ".empty", "There is no such flow")
     show(page, flowd, "#/flows/later")
     await_text(page, ".empty", "There is no such flow")
     flowd.create(make_document("later"))
@@ -283,21 +442,25 @@ def test_a_flow_that_is_not_there_is_told(flowd: Flowd, page: Browser) -> None:
 
 def test_what_flows_say_is_text(flowd: Flowd, page: Browser) -> None:
     """Never markup, wherever it stands: in logs, labels, messages, events, or configurations."""
-    script = f'echo "{MARKUP}"; echo "{MARKUP}" >&2; exit 3'
-    document: dict[str, Any] = make_document("evil", script, description=MARKUP)
-    document["spec"]["restart"] = {"policy": "Never"}
+    missing = {"name": "s1", "command": [f"/{MARKUP}"]}
+    script = f'echo "{MARKUP}" >&2; exec sleep 1000'
+    document = make_document("evil", script, missing, description=MARKUP)
     document["metadata"] = {"name": "evil", "annotations": {"x": MARKUP}}
     flowd.create(document)
-    flowd.await_status("evil", "failed")
-    for place in ("", "#/flows/evil/logs", "#/flows/evil/events", "#/flows/evil/configuration"):
+    (flowd.manifests / "evil.yaml").write_text(json.dumps({"flow_id": "x", MARKUP: 1}))
+    for place, where in (
+        ("", ".notice"),
+        ("", "td.message"),
+        ("#/flows/evil/logs", ".log .line"),
+        ("#/flows/evil/events", ".events tr"),
+        ("#/flows/evil/configuration", ".configuration"),
+        ("#/flows/evil/history", ".diff .added"),
+        (f"#/flows/{quote(MARKUP)}", "h1"),
+    ):
         show(page, flowd, place)
-        await_text(page, "main", "evil")
-        if place.endswith(("logs", "configuration")):
-            await_text(page, "pre", MARKUP)
+        await_text(page, where, MARKUP)
         assert page.count("img") == 0
-    show(page, flowd, f"#/flows/{MARKUP}")
-    await_text(page, ".empty", "There is no such flow")
-    assert page.count("img") == 0
+        assert page.driver.title != "taken"
 
 
 # --- the operator ----------------------------------------------------------------------------
@@ -319,7 +482,6 @@ def test_an_operator_that_is_away_is_told_and_taken_up_again(
     assert "flows run on without it" in page.find(".notice").text
     assert float(page.find("main").value_of_css_property("opacity")) < 1
     os.kill(pid, signal.SIGKILL)
-    always_for(0.2, lambda: await_row(page, "on", restarts="0"))
     flowd.start()
     await_row(page, "on", status="running", restarts="1")
     eventually(lambda: _assert(page.count(".notice") == 0))
@@ -341,11 +503,14 @@ def test_a_token_is_asked_for_and_its_role_holds(
     flowd.client.headers["Authorization"] = f"Bearer {entries[2]['token']}"
     flowd.create(make_document("secret"))
     flowd.await_status("secret", "running")
-    show(page, flowd)
-    eventually(lambda: page.submit("#token", "wrong-" + "x" * 30))
+    page.open(str(flowd.client.base_url))
+    for wrong in ("tök" * 9, "two words", " "):
+        page.submit("#token", wrong)
+        assert page.run("return document.querySelector('#token').validity.valid") is False
+    page.submit("#token", "wrong-" + "x" * 30)
     await_text(page, ".notice", "the token is not known here")
-    assert page.count("tr[data-flow]") == 0
-    eventually(lambda: page.submit("#token", entries[0]["token"]))
+    assert "flow" not in page.find("main").text, "not even that there is none"
+    page.submit("#token", entries[0]["token"])
     await_row(page, "secret", status="running")
     page.click("[aria-label='choose secret']")
     page.click(".tools button", "Stop")
@@ -353,6 +518,13 @@ def test_a_token_is_asked_for_and_its_role_holds(
     page.driver.refresh()
     await_row(page, "secret", status="running")
     assert entries[0]["token"] not in page.driver.current_url
+    tokens.write_text(json.dumps({"tokens": entries[1:]}))
+    await_text(page, ".notice", "the token is not known here")
+    assert "flow" not in page.find("main").text
+    page.submit("#token", entries[1]["token"])
+    await_row(page, "secret", status="running")
+    page.click("header button", "forget the token")
+    await_text(page, ".notice", "flowd --tokens asks for one")
 
 
 def test_a_page_that_nobody_sees_holds_no_connection(flowd: Flowd, page: Browser) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 
-from flow_operator.api.roles import role_needed
+from flow_operator.api.dashboard import from_browser
+from flow_operator.api.roles import Role, role_needed
 from flow_operator.api.stream import WRAP, Source
 from flow_operator.api.tokens import Tokens
 from flow_operator.clock import Clock
@@ -67,7 +68,7 @@ class Gate:
 
     def _judge(self, tokens: Tokens, environ: dict[str, Any], path: str) -> Refusal | None:
         needed = role_needed(environ["REQUEST_METHOD"], path)
-        if needed is None:
+        if needed is None or (path == "/" and needed is Role.VIEWER and from_browser(environ)):
             return None
         given = environ.get("HTTP_AUTHORIZATION", "").strip()
         if given.partition(" ")[0].lower() != "bearer":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bottle import Bottle, HTTPResponse
 
@@ -21,6 +21,11 @@ PAGE = Operation(
     media=("text/html",),
     answers=({"type": "string"},),
 )
+
+
+def from_browser(environ: dict[str, Any]) -> bool:
+    """Whether somebody has typed the address, and is to be sent on to the page."""
+    return "text/html" in environ.get("HTTP_ACCEPT", "")
 
 
 def add_routes(app: Bottle, services: Services) -> None:

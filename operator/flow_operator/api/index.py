@@ -89,7 +89,7 @@ def add_routes(app: Bottle, services: Services) -> None:
 
     @app.get("/", operation=READ)
     def get_index() -> HTTPResponse:
-        if "text/html" in request.headers.get("Accept", ""):
+        if dashboard.from_browser(request.environ):
             where = f"{services.prefix}{dashboard.PATH}"
             return HTTPResponse(status=303, Location=where, Vary="Accept")
         runners = {name: _told(can) for name, can in services.runners().items()}

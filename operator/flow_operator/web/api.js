@@ -3,18 +3,32 @@
 const BASE = new URL("..", document.baseURI);
 const TOKEN = "flow-operator token";
 
+/** Seconds after which a question counts as not answered. */
+const PATIENCE = 20;
+
 /** An answer that is none of success: RFC 9457. */
 export class Problem extends Error {
   constructor(status, body) {
-    const errors = (body.errors ?? []).map((error) => error.detail);
-    super([body.detail ?? `the operator has answered ${status}`, ...errors].join("; "));
+    const details = [body.detail, ...(body.errors ?? []).map((error) => error.detail)];
+    super([...new Set(details)].filter((one) => one).join("; ") || `the operator has answered ${status}`);
     this.status = status;
+  }
+}
+
+/** Nobody has answered. */
+export class Away extends Error {
+  constructor() {
+    super("the operator does not answer");
   }
 }
 
 /** The token is kept as long as this tab, and is sent to nobody but the operator. */
 export function setToken(token) {
   sessionStorage.setItem(TOKEN, token);
+}
+
+export function forgetToken() {
+  sessionStorage.removeItem(TOKEN);
 }
 
 export function hasToken() {
@@ -25,7 +39,7 @@ export function hasToken() {
  * An answer of the API.
  * @param {string} path below the base URL, without a slash before it
  * @throws {Problem} it was refused
- * @throws {TypeError} nobody has answered
+ * @throws {Away} nobody has answered
  */
 export async function ask(path, { method = "GET", accept, body, signal, headers = {} } = {}) {
   const told = new Headers(headers);
@@ -39,22 +53,32 @@ export async function ask(path, { method = "GET", accept, body, signal, headers 
   if (body !== undefined) {
     told.set("Content-Type", "application/json");
   }
-  const response = await fetch(new URL(path, BASE), {
-    method,
-    headers: told,
-    body: body === undefined ? undefined : JSON.stringify(body),
-    signal,
-    cache: "no-store",
-  });
+  const asked = { method, headers: told, body: JSON.stringify(body), signal, cache: "no-store" };
+  const response = await reached(fetch(new URL(path, BASE), asked), signal);
   if (!response.ok) {
     throw new Problem(response.status, await response.json().catch(() => ({})));
   }
   return response;
 }
 
-/** The same, decoded. */
-export async function read(path, options) {
-  return (await ask(path, options)).json();
+/** The same, decoded, and not waited for without end. */
+export async function read(path, options = {}) {
+  const signal = either(AbortSignal.timeout(PATIENCE * 1000), options.signal);
+  const response = await ask(path, { ...options, signal });
+  return reached(response.json(), options.signal);
+}
+
+/** What fetch throws when nobody answers is also what a mistake of ours is. */
+async function reached(answer, signal) {
+  try {
+    return await answer;
+  } catch (error) {
+    throw signal?.aborted && signal.reason?.name === "AbortError" ? error : new Away();
+  }
+}
+
+function either(...signals) {
+  return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
 /** Aborted when nobody sees the page any more; there is another one when somebody does. */
@@ -75,36 +99,43 @@ async function seen() {
   }
 }
 
+/** End all streams: the operator was away, and who waits for a line might never learn of it. */
+export function reconnect() {
+  sight.abort();
+  sight = new AbortController();
+}
+
 /**
  * The messages of a stream, as they come.
  *
  * It is not begun while nobody sees the page, and ends when nobody does any more: a browser has six
  * connections for all its pages of an operator, also for those that it keeps to go back to.
+ * @param {() => void} opened called when the operator has begun to answer
  * @param {number} quiet seconds without any message after which the connection counts as dead
  */
-export async function* stream(path, { signal, headers, quiet = Infinity } = {}) {
+export async function* stream(path, { signal, headers, opened = () => {}, quiet = Infinity } = {}) {
   await seen();
   const unseen = sight.signal;
   const dead = new AbortController();
-  const either = AbortSignal.any([signal, unseen, dead.signal]);
   let timer = null;
-  const heard = () => {
+  const heard = (patience) => {
     clearTimeout(timer);
-    if (quiet < Infinity) {
-      timer = setTimeout(() => dead.abort(new TypeError("nothing comes any more")), quiet * 1000);
-    }
+    timer = patience < Infinity ? setTimeout(() => dead.abort(new Away()), patience * 1000) : null;
   };
   try {
-    heard();
-    const response = await ask(path, { accept: "application/x-ndjson", signal: either, headers });
+    heard(PATIENCE);
+    const asked = { accept: "application/x-ndjson", signal: either(unseen, dead.signal, signal), headers };
+    const response = await ask(path, asked);
+    heard(quiet);
+    opened();
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
-      const { value, done } = await reader.read();
+      const { value, done } = await reached(reader.read(), signal);
       if (done) {
         return;
       }
-      heard();
+      heard(quiet);
       const lines = (rest + value).split("\n");
       rest = lines.pop();
       for (const line of lines) {
@@ -114,7 +145,7 @@ export async function* stream(path, { signal, headers, quiet = Infinity } = {}) 
       }
     }
   } catch (error) {
-    if (!unseen.aborted || signal.aborted) {
+    if (!unseen.aborted || signal?.aborted) {
       throw error;
     }
   } finally {
@@ -131,8 +162,9 @@ export function flowPath(id, rest = "") {
 /** Wait, unless it is no longer wanted. */
 export function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(resolve, seconds * 1000);
-    signal?.addEventListener("abort", () => (clearTimeout(timer), reject(signal.reason)), { once: true });
+    const end = () => (clearTimeout(timer), reject(signal.reason));
+    const timer = setTimeout(() => (signal?.removeEventListener("abort", end), resolve()), seconds * 1000);
+    signal?.addEventListener("abort", end, { once: true });
   });
 }
 
@@ -140,15 +172,19 @@ export function pause(seconds, signal) {
 const SHARE = 0.1;
 
 /**
- * Look for ever, while anybody sees the page. A look that fails is none: that nobody answers is told
- * by who follows the statuses.
+ * Look for ever, while anybody sees the page. A look that fails is none: why, is told by who follows
+ * the statuses.
  * @param {number} period seconds between two looks, at least
  */
 export async function poll(look, period) {
   for (;;) {
     await seen();
     const begun = performance.now();
-    await look().catch(() => {});
+    await look().catch((error) => {
+      if (!(error instanceof Problem || error instanceof Away)) {
+        console.error(error);
+      }
+    });
     const took = (performance.now() - begun) / 1000;
     await pause(Math.max(period, took / SHARE));
   }

@@ -26,17 +26,29 @@ export function confirmed(question, action) {
   });
 }
 
-/** Tell what has become of something, for a while. */
+/** What was asked on a page that is left is no longer meant. */
+export function closeQuestions() {
+  document.querySelectorAll("dialog").forEach((dialog) => dialog.close());
+}
+
+/** Tell what has become of something: for a while, or until it was read if it has failed. */
 export function tell(text, kind = "done") {
   const close = () => toast.remove();
-  const toast = make("p", { class: `toast ${kind}`, onclick: close }, text);
+  const button = make("button", { onclick: close, "aria-label": "close" }, "×");
+  const toast = make("p", { class: `toast ${kind}` }, make("span", {}, text), button);
   document.getElementById("toasts").append(toast);
-  setTimeout(close, SECONDS * 1000);
+  if (kind === "done") {
+    setTimeout(close, SECONDS * 1000);
+  }
 }
+
+/** What a token may be: RFC 6750. */
+const BEARER = "\\s*[A-Za-z0-9._~+\\/\\-]+=*\\s*";
 
 /** A form that asks for a token. */
 export function tokenForm(why, taken) {
-  const field = make("input", { type: "password", id: "token", autocomplete: "off", required: true });
+  const rules = { required: true, pattern: BEARER, title: "letters, digits and . _ ~ + / - only" };
+  const field = make("input", { type: "password", id: "token", autocomplete: "off", ...rules });
   const submit = (event) => {
     event.preventDefault();
     taken(field.value.trim());

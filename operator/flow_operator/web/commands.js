@@ -3,10 +3,7 @@
 import { read } from "./api.js";
 import { confirmed, tell } from "./ask.js";
 import { make } from "./dom.js";
-import { count } from "./format.js";
-
-/** Flows whose names stand in a question. */
-const NAMED = 10;
+import { count, listed } from "./format.js";
 
 const COMMANDS = [
   { command: "start", label: "Start", title: "Desired: running" },
@@ -47,9 +44,4 @@ async function send({ command, type, label, asks, grave }, ids) {
   } catch (error) {
     tell(`${label} ${whom}: ${error.message}`, "failed");
   }
-}
-
-function listed(ids) {
-  const more = ids.length - NAMED;
-  return more > 0 ? `${ids.slice(0, NAMED).join(", ")} and ${more} more` : ids.join(", ");
 }

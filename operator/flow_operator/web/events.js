@@ -6,11 +6,15 @@ import { moment } from "./format.js";
 
 const QUIET = 35;
 
+/** Events that the operator keeps of a flow. */
+const MOST = 100;
+
 /** Follows the events of a flow until `signal`. */
 export class Events {
   #rows = new Map();
   #body = make("tbody");
-  element = make("section", {}, make("table", { class: "events" }, this.#body));
+  #note = make("p", { class: "note" });
+  element = make("section", {}, this.#note, make("table", { class: "events" }, this.#body));
 
   constructor(id, signal) {
     this.#follow(id, signal);
@@ -19,9 +23,9 @@ export class Events {
   async #follow(id, signal) {
     const backoff = new Backoff();
     while (!signal.aborted) {
-      this.#clear();
       try {
-        for await (const message of stream(flowPath(id, "/events?watch=1"), { signal, quiet: QUIET })) {
+        const opened = () => this.#clear();
+        for await (const message of stream(flowPath(id, "/events?watch=1"), { signal, opened, quiet: QUIET })) {
           this.#take(message);
           backoff.reset();
         }
@@ -29,12 +33,14 @@ export class Events {
         if (signal.aborted) {
           return;
         }
+        this.#note.textContent = `${error.message}; trying again`;
       }
       await backoff.wait(signal).catch(() => {});
     }
   }
 
   #clear() {
+    this.#note.textContent = "";
     this.#rows.clear();
     this.#body.replaceChildren();
   }
@@ -45,9 +51,15 @@ export class Events {
     } else if (type === "ADDED" || type === "MODIFIED") {
       const key = [object.type, object.reason, object.message].join("\n");
       this.#rows.get(key)?.remove();
+      this.#rows.delete(key);
       const row = rowOf(object);
       this.#rows.set(key, row);
       this.#body.prepend(row);
+      if (this.#rows.size > MOST) {
+        const [oldest] = this.#rows.keys();
+        this.#rows.get(oldest).remove();
+        this.#rows.delete(oldest);
+      }
     }
   }
 }

@@ -6,7 +6,10 @@ import { poll, read } from "./api.js";
 const PERIOD = 2;
 
 /** What is known of a flow: `cpu` is a share of one CPU, null until it was looked at twice. */
-const NOTHING = { cpu: null, memory: 0, unread: 0, steps: new Map() };
+const NOTHING = { at: 0, cpu: null, memory: 0, unread: 0, steps: new Map() };
+
+/** Seconds after which what is known is too old to be shown. */
+const OLD = 60;
 
 /** The key of a process among the figures of a flow. */
 export function processOf(step) {
@@ -18,9 +21,11 @@ export class Figures extends EventTarget {
   #flows = new Map();
   #one = null;
 
-  /** What is known of a flow. */
-  of(id) {
-    return this.#flows.get(id) ?? NOTHING;
+  /** What is known of the processes of a flow, by its status. */
+  of(flow) {
+    const known = this.#flows.get(flow.flow_id);
+    const runs = flow.steps.some((step) => step.pid !== null);
+    return known === undefined || !runs || seconds() - known.at > OLD ? NOTHING : known;
   }
 
   /** Look at one flow, or at all (null). */
@@ -46,8 +51,8 @@ export class Figures extends EventTarget {
   }
 
   #taken(status) {
-    const now = performance.now() / 1000;
-    const before = this.of(status.flow_id).steps;
+    const now = seconds();
+    const before = this.of(status).steps;
     const steps = new Map();
     let [cpu, memory, unread] = [null, 0, 0];
     for (const step of status.steps) {
@@ -58,8 +63,12 @@ export class Figures extends EventTarget {
       memory += step.memoryBytes;
       unread += step.inFlightBytes;
     }
-    return { cpu, memory, unread, steps };
+    return { at: now, cpu, memory, unread, steps };
   }
+}
+
+function seconds() {
+  return performance.now() / 1000;
 }
 
 function rateOf(before, used, now) {

@@ -23,8 +23,11 @@ export class FlowPage {
   #facts = make("p", { class: "facts" });
   #conditions = make("tbody");
   #gone = make("p", { class: "empty", hidden: true }, "There is no such flow, or no longer.");
+  #buttons = commandButtons(() => [this.#id]);
+  #rest;
   #tabs = make("nav", { class: "tabs", "aria-label": "more of this flow" });
   #part = make("div");
+  #made = null;
   #tab = TABS[0];
   #told = "";
   #shown = "";
@@ -34,11 +37,9 @@ export class FlowPage {
     this.#id = id;
     this.#flows = flows;
     this.#figures = figures;
-    this.element = make(
+    this.#rest = make(
       "div",
-      { class: "flow" },
-      make("div", { class: "bar" }, make("a", { href: "#/" }, "← all flows"), make("h1", {}, id), this.#status, ...commandButtons(() => [id])),
-      this.#gone,
+      { class: "rest", hidden: true },
       this.#message,
       this.#facts,
       this.#pipeline.element,
@@ -46,18 +47,24 @@ export class FlowPage {
       this.#tabs,
       this.#part,
     );
+    const home = make("a", { href: "#/" }, "← all flows");
+    const bar = make("div", { class: "bar" }, home, make("h1", {}, id), this.#status, ...this.#buttons);
+    this.element = make("div", { class: "flow" }, bar, this.#gone, this.#rest);
   }
 
   /** Show what is known now. */
   refresh() {
     const flow = this.#flows.all.get(this.#id);
-    this.#gone.hidden = flow !== undefined;
+    const there = flow !== undefined;
+    this.#gone.hidden = there || !this.#flows.known;
+    this.#rest.hidden = this.#status.hidden = !there;
+    this.#buttons.forEach((button) => (button.disabled = !there));
     setAttribute(this.element, "data-status", flow?.status ?? null);
-    if (flow === undefined) {
-      setText(this.#status, "");
+    if (!there) {
+      this.#leavePart();
       return;
     }
-    const figures = this.#figures.of(this.#id);
+    const figures = this.#figures.of(flow);
     setText(this.#status, flow.status);
     setAttribute(this.#status, "data-desired", flow.desired === flow.status || flow.status === "completed" ? null : flow.desired);
     setText(this.#message, flow.message);
@@ -83,17 +90,25 @@ export class FlowPage {
     }
   }
 
-  /** A part is made anew only if it is of something else than before. */
+  /** A part is made anew if it is of another flow of the name, or of another generation. */
   #drawPart(flow) {
-    const of = { logs: flow.steps.map((step) => step.name), events: flow.uid }[this.#tab] ?? flow.generation;
-    const shown = JSON.stringify([this.#tab, of]);
+    const follows = this.#tab === "logs" || this.#tab === "events";
+    const shown = JSON.stringify([this.#tab, flow.uid, follows ? null : flow.generation]);
     if (shown !== this.#shown) {
+      this.#leavePart();
       this.#shown = shown;
-      this.close();
       this.#closed = new AbortController();
       this.#tabs.replaceChildren(...TABS.map((name) => this.#link(name)));
-      this.#part.replaceChildren(this.#made(flow));
+      this.#made = this.#make(this.#closed.signal);
+      this.#part.replaceChildren(this.#made.element);
     }
+    this.#made.refresh?.(flow);
+  }
+
+  #leavePart() {
+    this.close();
+    this.#shown = "";
+    this.#part.replaceChildren();
   }
 
   #link(name) {
@@ -101,17 +116,16 @@ export class FlowPage {
     return make("a", { href, "aria-current": name === this.#tab ? "page" : null }, name);
   }
 
-  #made(flow) {
-    const signal = this.#closed.signal;
+  #make(signal) {
     switch (this.#tab) {
       case "logs":
-        return new Logs(this.#id, flow.steps, signal).element;
+        return new Logs(this.#id, signal);
       case "events":
-        return new Events(this.#id, signal).element;
+        return new Events(this.#id, signal);
       case "configuration":
-        return configurationOf(this.#id, signal);
+        return { element: configurationOf(this.#id, signal) };
       default:
-        return historyOf(this.#id, signal);
+        return { element: historyOf(this.#id, signal) };
     }
   }
 

@@ -1,17 +1,20 @@
 /** What is observed of all flows: listed once, then followed. */
 
-import { Backoff, Problem, ask, stream } from "./api.js";
+import { Away, Backoff, Problem, ask, reconnect, stream } from "./api.js";
 
 /** Twice what the operator lets pass without a word. */
 const QUIET = 35;
 
 /**
  * The statuses of all flows. "change" is dispatched when one has changed, and "connection" when
- * `connection` has: "connecting", "live", "away" (nobody answers) or "refused" (a token is needed).
+ * `connection` has: "connecting", "live", "away" (nobody answers), "late" (the operator answers, but
+ * does not tell changes) or "refused" (a token is needed).
  */
 export class Flows extends EventTarget {
   /** @type {Map<string, Object>} by flow_id */
   all = new Map();
+  /** Whether it was listed: until then nobody knows which flows there are. */
+  known = false;
   connection = "connecting";
   /** Why it is not live. */
   reason = "";
@@ -26,10 +29,7 @@ export class Flows extends EventTarget {
     for (;;) {
       try {
         version ??= await this.#list();
-        for await (const message of stream(
-          `flows/status?watch=1&resourceVersion=${encodeURIComponent(version)}`,
-          { signal: new AbortController().signal, quiet: QUIET },
-        )) {
+        for await (const message of this.#watch(version)) {
           if (message.type === "ERROR") {
             throw new Problem(message.object.status, message.object);
           }
@@ -37,9 +37,11 @@ export class Flows extends EventTarget {
           version = message.resourceVersion;
           backoff.reset();
         }
+        this.#tell("connecting", "");
         await backoff.wait(); // An operator that is about to end may end each stream at once.
       } catch (error) {
-        version = error.status === 410 ? null : version;
+        // 410: it is listed anew; 401: it may be another one's.
+        version = [401, 410].includes(error.status) ? null : version;
         await this.#failed(error, backoff);
       }
     }
@@ -50,25 +52,34 @@ export class Flows extends EventTarget {
     this.#again();
   }
 
+  #watch(version) {
+    const path = `flows/status?watch=1&resourceVersion=${encodeURIComponent(version)}`;
+    return stream(path, { quiet: QUIET, opened: () => this.#live() });
+  }
+
   async #list() {
     const response = await ask("flows/status");
     const version = response.headers.get("Resource-Version");
     this.all = new Map(Object.entries(await response.json()));
-    this.#live();
-    this.dispatchEvent(new Event("change"));
+    this.known = true;
+    this.#changed();
     return version;
   }
 
   #take({ type, object }) {
     this.#live();
-    if (type === "BOOKMARK") {
-      return;
-    }
     if (type === "DELETED") {
       this.all.delete(object.flow_id);
-    } else {
+    } else if (type !== "BOOKMARK") {
       this.all.set(object.flow_id, object);
     }
+    if (type !== "BOOKMARK") {
+      this.#changed();
+    }
+  }
+
+  #changed() {
+    this.knownAt = Date.now();
     this.dispatchEvent(new Event("change"));
   }
 
@@ -78,21 +89,25 @@ export class Flows extends EventTarget {
   }
 
   async #failed(error, backoff) {
-    if (error.status === 410) {
-      return; // It is listed anew.
-    }
     if (error.status === 401) {
+      this.all = new Map();
+      this.known = false;
+      this.#changed();
       this.#tell("refused", error.message);
       await new Promise((resolve) => (this.#again = resolve));
       return;
     }
-    const said = error instanceof Problem ? error.message : "it does not answer";
-    this.#tell("away", said);
+    if (error.status !== 410) {
+      if (error instanceof Away && this.connection !== "away") {
+        reconnect();
+      }
+      this.#tell(error instanceof Away ? "away" : "late", error.message);
+    }
     await backoff.wait();
   }
 
   #tell(connection, reason) {
-    if (this.connection !== connection || this.reason !== reason) {
+    if (this.connection !== connection || this.reason !== reason || connection === "refused") {
       this.connection = connection;
       this.reason = reason;
       this.dispatchEvent(new Event("connection"));

@@ -3,12 +3,12 @@
 import { poll, read } from "./api.js";
 import { confirmed, tell } from "./ask.js";
 import { make } from "./dom.js";
-import { count } from "./format.js";
+import { count, listed } from "./format.js";
 
 /** Seconds between two looks. */
 const PERIOD = 2;
 
-/** Faults of a file that are shown; `flowctl manifests` tells all. */
+/** Files, and faults of each, that are shown; `flowctl manifests` tells all. */
 const MOST = 5;
 
 /** Looks after the folder for ever. */
@@ -25,13 +25,16 @@ export class Folder {
     if (told !== this.#told) {
       this.#told = told;
       const faulty = view.files.filter((file) => file.error !== null);
-      this.element.replaceChildren(...(view.held === null ? [] : [heldNotice(view)]), ...faulty.map(faultNotice));
+      const more = faulty.length - MOST;
+      const rest = more > 0 ? [make("p", { class: "notice" }, `and ${count(more, "more file")} with faults`)] : [];
+      const held = view.held === null ? [] : [heldNotice(view)];
+      this.element.replaceChildren(...held, ...faulty.slice(0, MOST).map(faultNotice), ...rest);
     }
   }
 }
 
 function faultNotice({ file, error, errors, flows }) {
-  const goOn = flows.length > 0 ? `; ${flows.join(", ")} ${flows.length === 1 ? "goes" : "go"} on as before` : "";
+  const goOn = flows.length > 0 ? `; ${listed(flows)} ${flows.length === 1 ? "goes" : "go"} on as before` : "";
   const shown = errors.slice(0, MOST).map((one) => make("li", {}, placeOf(one), one.detail));
   const more = errors.length > MOST ? make("li", {}, `and ${errors.length - MOST} more`) : null;
   return make("div", { class: "notice", "data-file": file }, make("p", {}, `${file}: ${errors.length > 0 ? count(errors.length, "fault") : error}${goOn}`), make("ul", {}, ...shown, more));
@@ -44,11 +47,11 @@ function placeOf({ line, column, pointer }) {
 
 function heldNotice({ held, vanished }) {
   const prune = async () => {
-    if (!(await confirmed(`Drain and remove ${vanished.join(", ")}?`, "Remove"))) {
+    if (!(await confirmed(`${held}. Drain and remove ${listed(vanished)}?`, "Remove"))) {
       return;
     }
     try {
-      const { flows } = await read("manifests/prune", { method: "POST", body: {} });
+      const { flows } = await read("manifests/prune", { method: "POST", body: { flows: vanished } });
       tell(`${count(flows.length, "flow")} drained and removed`);
     } catch (error) {
       tell(error.message, "failed");

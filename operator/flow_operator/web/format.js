@@ -32,12 +32,15 @@ export function percent(share) {
   return `${(share * 100).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }
 
-/** A moment (RFC 3339) in this browser's time zone: the time, and the date unless it is today's. */
+const TIME = new Intl.DateTimeFormat([], { timeStyle: "medium", hourCycle: "h23" });
+const DATE = new Intl.DateTimeFormat();
+const DAY = 86400_000;
+
+/** A moment (RFC 3339) in this browser's time zone: the time, and the date if that is longer ago. */
 export function moment(at) {
   const date = new Date(at);
-  const time = date.toLocaleTimeString([], { hour12: false });
-  const today = date.toDateString() === new Date().toDateString();
-  return today ? time : `${date.toLocaleDateString()} ${time}`;
+  const time = TIME.format(date);
+  return Date.now() - date < DAY ? time : `${DATE.format(date)} ${time}`;
 }
 
 /** Seconds since a moment (RFC 3339). */
@@ -56,4 +59,13 @@ export function ending(exit) {
 /** "1 flow", "2 flows". */
 export function count(number, noun) {
   return `${number.toLocaleString("en")} ${noun}${number === 1 ? "" : "s"}`;
+}
+
+/** Names that are told one by one. */
+const NAMED = 10;
+
+/** Names, but not more than can be read. */
+export function listed(names) {
+  const more = names.length - NAMED;
+  return more > 0 ? `${names.slice(0, NAMED).join(", ")} and ${more} more` : names.join(", ");
 }

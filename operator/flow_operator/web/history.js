@@ -1,6 +1,6 @@
 /** The generations of a flow's configuration, what each has changed, and the way back. */
 
-import { flowPath, read } from "./api.js";
+import { ask, flowPath, read } from "./api.js";
 import { confirmed, tell } from "./ask.js";
 import { make } from "./dom.js";
 import { moment } from "./format.js";
@@ -34,10 +34,19 @@ function entryOf({ generation, at, by, action, change, diff }, goBack) {
   return make(
     "article",
     {},
-    make("h3", {}, `Generation ${generation} `, goBack === null ? "(now)" : make("button", { onclick: goBack }, "Roll back to it")),
+    make("h3", {}, `Generation ${generation} `, goBack === null ? "(now)" : make("button", { onclick: once(goBack) }, "Roll back to it")),
     make("p", {}, `${moment(at)}: ${action} by ${by}${does}`),
     diff === null ? make("p", {}, "What it has changed is not kept.") : make("pre", { class: "diff" }, ...diff.split("\n").map(diffLine)),
   );
+}
+
+/** A second click while the first is on its way is none. */
+function once(work) {
+  return async ({ currentTarget: button }) => {
+    button.disabled = true;
+    await work();
+    button.disabled = false;
+  };
 }
 
 function diffLine(line) {
@@ -45,14 +54,16 @@ function diffLine(line) {
   return make("div", { class: kind }, line || " ");
 }
 
+/** What is done is what was foreseen: a flow that has changed since then is left as it is. */
 async function back(section, id, generation, signal) {
-  const body = { generation };
   const path = flowPath(id, "/rollback");
   try {
-    const foreseen = await read(`${path}?dryRun=All`, { method: "POST", body });
+    const version = (await ask(flowPath(id), { signal })).headers.get("ETag");
+    const asked = { method: "POST", body: { generation }, headers: { "If-Match": version } };
+    const foreseen = await read(`${path}?dryRun=All`, asked);
     const [{ change }] = foreseen.details;
     if (await confirmed(`Roll ${id} back to generation ${generation}? ${EFFECTS[change]}`, "Roll back")) {
-      const done = await read(path, { method: "POST", body });
+      const done = await read(path, asked);
       tell(`${id} is as it was in generation ${generation}: that is generation ${done.generation} now`);
       show(section, id, signal);
     }

@@ -46,7 +46,10 @@ export class ListPage {
     this.refresh();
   }
 
-  close() {}
+  /** Nobody sees what is chosen any more. */
+  close() {
+    this.#table.clear();
+  }
 
   #filter() {
     this.#table.filter(this.#search.value, this.#status);
@@ -66,6 +69,7 @@ export class ListPage {
 
   /** Buttons are made anew only if others are to be shown: one may be about to be clicked. */
   #drawChips() {
+    this.#chips.hidden = !this.#flows.known;
     const counts = new Map();
     for (const flow of this.#flows.all.values()) {
       counts.set(flow.status, (counts.get(flow.status) ?? 0) + 1);

@@ -1,14 +1,23 @@
 /** What the steps of a flow print, as they print it. */
 
-import { Backoff, flowPath, stream } from "./api.js";
-import { make, perFrame } from "./dom.js";
+import { Backoff, flowPath, read, stream } from "./api.js";
+import { make, perFrame, setText } from "./dom.js";
 import { moment } from "./format.js";
 
 /** Lines that are kept on the page; older ones are for `flowctl logs`. */
 const MOST = 5000;
 
-/** Lines that were printed before. */
+/** Lines that were printed before, of each log. */
 const TAIL = 500;
+
+/** Characters of a line that are shown. */
+const LONG = 4000;
+
+/** Logs that the operator follows at once. */
+const LOGS = 64;
+
+/** Milliseconds in which what was printed before comes, log by log; it is shown by time. */
+const FIRST = 200;
 
 /** Pixels from the end at which somebody still counts as reading the end. */
 const NEAR = 40;
@@ -17,27 +26,52 @@ const NEAR = 40;
 export class Logs {
   #id;
   #signal;
-  #following;
+  #following = new AbortController();
+  #generation = null;
+  #logs = 1;
   #new = [];
-  #steps = make("select", { "aria-label": "step", onchange: () => this.#begin() }, make("option", { value: "" }, "all steps"));
+  #waits = false;
+  #replica = make("select", { "aria-label": "replica", onchange: () => this.#begin() });
+  #step = make("select", { "aria-label": "step", onchange: () => this.#begin() });
   #note = make("p", { class: "note" });
   #lines = make("pre", { class: "log", tabindex: "0", "aria-label": "log" });
   #show = perFrame(() => this.#append());
-  element = make("section", { class: "logs" }, this.#steps, this.#note, this.#lines);
+  element = make("section", { class: "logs" }, this.#replica, " ", this.#step, this.#note, this.#lines);
 
-  constructor(id, steps, signal) {
+  constructor(id, signal) {
     this.#id = id;
     this.#signal = signal;
-    const names = [...new Set(steps.map((step) => step.name))];
-    this.#steps.append(...names.map((name) => make("option", { value: name }, name)));
-    this.#begin();
+  }
+
+  /** Offer what there is to choose from; what was chosen stays, also while nothing runs. */
+  refresh(flow) {
+    if (flow.generation !== this.#generation) {
+      const first = this.#generation === null;
+      this.#generation = flow.generation;
+      this.#offer(first).catch((error) => setText(this.#note, error.message));
+    }
+  }
+
+  async #offer(first) {
+    const { spec } = await read(flowPath(this.#id), { signal: this.#signal });
+    const replicas = [...Array(spec.replicas ?? 1).keys()].map(String);
+    const steps = spec.steps.map((step) => step.name);
+    offer(this.#replica, "all replicas", replicas);
+    offer(this.#step, "all steps", steps);
+    this.#replica.hidden = replicas.length === 1;
+    this.#logs = replicas.length * steps.length;
+    if (first) {
+      this.#replica.value = this.#logs > LOGS ? replicas[0] : "";
+      this.#begin();
+    }
   }
 
   #begin() {
-    this.#following?.abort();
+    this.#following.abort();
     this.#following = new AbortController();
     this.#new = [];
     this.#lines.replaceChildren();
+    setText(this.#note, "");
     this.#follow(AbortSignal.any([this.#signal, this.#following.signal]));
   }
 
@@ -46,8 +80,7 @@ export class Logs {
     let last = null;
     while (!signal.aborted) {
       try {
-        for await (const line of stream(this.#path(last), { signal, headers: last === null ? {} : { "Last-Event-ID": last } })) {
-          this.#note.textContent = "";
+        for await (const line of stream(this.#path(last), this.#asked(last, signal))) {
           last = line.id;
           backoff.reset();
           this.#new.push(line);
@@ -57,25 +90,54 @@ export class Logs {
         if (signal.aborted) {
           return;
         }
+        if (error.status === 400) {
+          setText(this.#note, error.message);
+          return;
+        }
         last = error.status === 410 ? null : last;
-        this.#note.textContent = `${error.message}; trying again`;
+        setText(this.#note, `${error.message}; trying again`);
       }
       await backoff.wait(signal).catch(() => {});
     }
   }
 
+  #asked(last, signal) {
+    const opened = () => {
+      setText(this.#note, "");
+      if (last === null) {
+        this.#lines.replaceChildren();
+        this.#gather();
+      }
+    };
+    return { signal, opened, headers: last === null ? {} : { "Last-Event-ID": last } };
+  }
+
   #path(last) {
     const asked = new URLSearchParams({ follow: "1" });
-    if (this.#steps.value !== "") {
-      asked.set("step", this.#steps.value);
+    for (const [name, { value }] of Object.entries({ step: this.#step, replica: this.#replica })) {
+      if (value !== "") {
+        asked.set(name, value);
+      }
     }
     if (last === null) {
-      asked.set("tail", String(TAIL));
+      asked.set("tail", String(Math.min(TAIL, Math.ceil(MOST / this.#logs))));
     }
     return flowPath(this.#id, `/logs?${asked}`);
   }
 
+  #gather() {
+    this.#waits = true;
+    setTimeout(() => {
+      this.#waits = false;
+      this.#new.sort((one, other) => (one.time ?? "").localeCompare(other.time ?? ""));
+      this.#show();
+    }, FIRST);
+  }
+
   #append() {
+    if (this.#waits) {
+      return;
+    }
     const box = this.#lines;
     const atEnd = box.scrollHeight - box.scrollTop - box.clientHeight < NEAR;
     box.append(...this.#new.splice(0).slice(-MOST).map(lineOf));
@@ -88,8 +150,18 @@ export class Logs {
   }
 }
 
+/** Offer values, and keep the one that is chosen if it is still among them. */
+function offer(select, all, values) {
+  const chosen = select.value;
+  const options = values.map((value) => make("option", { value }, value));
+  select.replaceChildren(make("option", { value: "" }, all), ...options);
+  select.value = values.includes(chosen) ? chosen : "";
+}
+
 function lineOf({ time, step, replica, line }) {
   const at = time === null ? "" : moment(time);
   const who = replica > 0 ? `${step}/${replica}` : step;
-  return make("div", {}, make("span", { class: "at" }, at), make("span", { class: "who" }, who), make("span", { class: "line" }, line));
+  const more = line.length - LONG;
+  const text = more > 0 ? `${line.slice(0, LONG)} … and ${more.toLocaleString("en")} characters` : line;
+  return make("div", {}, make("span", { class: "at" }, at), make("span", { class: "who" }, who), make("span", { class: "line" }, text));
 }

@@ -1,7 +1,7 @@
 /** The dashboard: puts the parts together, and shows what the address names. */
 
-import { hasToken, read, setToken } from "./api.js";
-import { tokenForm } from "./ask.js";
+import { forgetToken, hasToken, read, setToken } from "./api.js";
+import { closeQuestions, tokenForm } from "./ask.js";
 import { make, perFrame, setText } from "./dom.js";
 import { Figures } from "./figures.js";
 import { FlowPage } from "./flow.js";
@@ -22,8 +22,9 @@ let page = { id: undefined, shown: list };
 
 /** The address is `#/`, or `#/flows/ID/PART`. */
 function route() {
-  const [, , name, part] = location.hash.split("/").map(decodeURIComponent);
-  const id = name ?? null;
+  const [, , name, part] = location.hash.split("/").map(decoded);
+  const id = name || null;
+  closeQuestions();
   if (page.id !== id) {
     page.shown.close();
     page = { id, shown: id === null ? list : new FlowPage(id, flows, figures) };
@@ -34,13 +35,24 @@ function route() {
   page.shown.show(part);
 }
 
+/** Somebody may have typed it. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return part;
+  }
+}
+
 function head() {
   const version = make("span", { class: "version" });
   const live = make("span", { class: "live" });
+  const token = make("button", { hidden: true, onclick: () => (forgetToken(), location.reload()) }, "forget the token");
   const links = LINKS.map(([text, href]) => make("a", { href }, text));
-  document.getElementById("head").append(make("a", { class: "home", href: "#/" }, "flow-operator"), version, live, ...links);
+  document.getElementById("head").append(make("a", { class: "home", href: "#/" }, "flow-operator"), version, live, ...links, token);
   flows.addEventListener("connection", async () => {
     setText(live, flows.connection);
+    token.hidden = !hasToken();
     if (flows.connection === "live") {
       setText(version, await read("").then((index) => index.version, () => ""));
     }
@@ -55,13 +67,15 @@ function notices() {
     const why = hasToken() ? flows.reason : "flowd --tokens asks for one";
     shown.replaceChildren(tokenForm(why, (token) => (setToken(token), flows.retry())));
   } else {
-    shown.replaceChildren(...(flows.connection === "away" ? [awayNotice()] : []), folder.element);
+    shown.replaceChildren(...(flows.reason === "" ? [] : [staleNotice()]), folder.element);
   }
 }
 
-function awayNotice() {
-  const known = flows.knownAt > 0 ? ` What you see was so at ${moment(flows.knownAt)}; flows run on without it.` : "";
-  return make("p", { class: "notice", role: "alert" }, `The operator is away: ${flows.reason}.${known}`);
+function staleNotice() {
+  const what = flows.connection === "away" ? "The operator is away" : "Changes are not told";
+  const known = flows.known ? ` What you see was so at ${moment(flows.knownAt)}` : "";
+  const on = flows.connection === "away" ? "; flows run on without it." : known && ".";
+  return make("p", { class: "notice", role: "alert" }, `${what}: ${flows.reason}.${known}${on}`);
 }
 
 const refresh = perFrame(() => page.shown.refresh());

@@ -15,7 +15,7 @@ export class Pipeline {
 
   /** Draw what was observed of a flow. */
   draw(flow, figures) {
-    const shape = flow.steps.map((step) => `${step.replica} ${step.name}`).join("\n");
+    const shape = flow.steps.map((step) => [step.replica, step.name, ...step.probes.map((probe) => probe.kind)]).join("\n");
     if (shape !== this.#shape) {
       this.#shape = shape;
       this.#build(flow.steps);

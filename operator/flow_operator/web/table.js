@@ -51,11 +51,12 @@ export class Table extends EventTarget {
   #status = null;
   #sort = { column: COLUMNS[0], down: false };
   #body = make("tbody");
-  #above = make("td", { colspan: COLUMNS.length + 1 });
-  #below = make("td", { colspan: COLUMNS.length + 1 });
+  #above = spacer();
+  #below = spacer();
   #all = make("input", { type: "checkbox", "aria-label": "choose all", onchange: () => this.#chooseAll() });
   #heads = COLUMNS.map((column) => this.#head(column));
   #empty = make("p", { class: "empty", hidden: true });
+  #table;
   #scroll;
 
   constructor(flows, figures) {
@@ -63,10 +64,11 @@ export class Table extends EventTarget {
     this.#flows = flows;
     this.#figures = figures;
     const head = make("tr", {}, make("th", { class: "tick" }, this.#all), ...this.#heads);
+    this.#table = make("table", {}, make("thead", {}, head), this.#body);
     this.#scroll = make(
       "div",
-      { class: "flows", tabindex: "0", "aria-label": "flows", onscroll: perFrame(() => this.#draw()) },
-      make("table", {}, make("thead", {}, head), this.#body),
+      { class: "flows", role: "region", "aria-label": "flows", onscroll: perFrame(() => this.#draw()) },
+      this.#table,
       this.#empty,
     );
     addEventListener("resize", perFrame(() => this.#draw()));
@@ -83,16 +85,37 @@ export class Table extends EventTarget {
     this.refresh();
   }
 
+  /** Nothing is chosen any more. */
+  clear() {
+    this.#choose(new Set());
+  }
+
   /** Show what is known now. */
   refresh() {
-    this.#shown = [...this.#flows.all.values()].filter((flow) => this.#wanted(flow));
-    const { column, down } = this.#sort;
-    const key = column.sort ?? column.text;
-    const keyed = this.#shown.map((flow) => [key(flow, this.#figures.of(flow.flow_id)), flow]);
-    keyed.sort(([a, one], [b, other]) => (down ? -1 : 1) * compare(a, b) || compare(one.flow_id, other.flow_id));
-    this.#shown = keyed.map(([, flow]) => flow);
+    const wanted = [...this.#flows.all.values()].filter((flow) => this.#wanted(flow));
+    this.#shown = this.#held() ? this.#inPlace(wanted) : this.#sorted(wanted);
     this.#forget();
     this.#draw();
+  }
+
+  #sorted(flows) {
+    const { column, down } = this.#sort;
+    const key = column.sort ?? column.text;
+    const keyed = flows.map((flow) => [key(flow, this.#figures.of(flow)), flow]);
+    keyed.sort(([a, one], [b, other]) => (down ? -1 : 1) * compare(a, b) || compare(one.flow_id, other.flow_id));
+    return keyed.map(([, flow]) => flow);
+  }
+
+  /** Whether somebody is about to choose: rows must not move from under the mouse, or the focus. */
+  #held() {
+    return this.chosen.size > 0 || this.#body.matches(":hover") || this.#body.contains(document.activeElement);
+  }
+
+  /** In the order in which they stand, the new ones at the end. */
+  #inPlace(flows) {
+    const places = new Map(this.#shown.map((flow, at) => [flow.flow_id, at]));
+    const place = (flow) => places.get(flow.flow_id) ?? Infinity;
+    return this.#sorted(flows).sort((one, other) => compare(place(one), place(other)));
   }
 
   #wanted(flow) {
@@ -126,6 +149,7 @@ export class Table extends EventTarget {
   #head(column) {
     const sort = () => {
       this.#sort = { column, down: this.#sort.column === column ? !this.#sort.down : column.number === true };
+      this.#shown = [];
       this.refresh();
     };
     return make(
@@ -142,24 +166,38 @@ export class Table extends EventTarget {
     const rows = part.map((flow) => this.#row(flow));
     this.#above.style.height = `${from * ROW}px`;
     this.#below.style.height = `${(this.#shown.length - from - part.length) * ROW}px`;
-    const wanted = [this.#above.parentNode ?? spacer(this.#above), ...rows, this.#below.parentNode ?? spacer(this.#below)];
-    if (wanted.length !== this.#body.children.length || wanted.some((row, at) => this.#body.children[at] !== row)) {
-      this.#body.replaceChildren(...wanted);
-    }
+    this.#place([this.#above.parentNode, ...rows, this.#below.parentNode]);
+    setAttribute(this.#table, "aria-rowcount", String(this.#shown.length + 1));
+    rows.forEach((row, at) => setAttribute(row, "aria-rowindex", String(from + at + 2)));
     const present = new Set(part.map((flow) => flow.flow_id));
     this.#rows.forEach((_, id) => present.has(id) || this.#rows.delete(id));
-    COLUMNS.forEach((column, at) => setAttribute(this.#heads[at], "aria-sort", this.#sorted(column)));
-    this.#empty.hidden = this.#shown.length > 0;
+    COLUMNS.forEach((column, at) => setAttribute(this.#heads[at], "aria-sort", this.#direction(column)));
+    this.#empty.hidden = this.#shown.length > 0 || !this.#flows.known;
     setText(this.#empty, this.#flows.all.size > 0 ? "No flow is like that." : "There are no flows yet: put a manifest into the folder, or POST one to /flows.");
   }
 
-  #sorted(column) {
+  /** Rows that stay where they are are not touched: one taken out and put back has lost the focus. */
+  #place(wanted) {
+    const kept = new Set(wanted);
+    for (const row of [...this.#body.children]) {
+      if (!kept.has(row)) {
+        row.remove();
+      }
+    }
+    wanted.forEach((row, at) => {
+      if (this.#body.children[at] !== row) {
+        this.#body.insertBefore(row, this.#body.children[at] ?? null);
+      }
+    });
+  }
+
+  #direction(column) {
     return this.#sort.column === column ? (this.#sort.down ? "descending" : "ascending") : null;
   }
 
   #row(flow) {
     const row = this.#rows.get(flow.flow_id) ?? this.#newRow(flow.flow_id);
-    const figures = this.#figures.of(flow.flow_id);
+    const figures = this.#figures.of(flow);
     row.tick.checked = this.chosen.has(flow.flow_id);
     setAttribute(row.element, "data-status", flow.status);
     COLUMNS.forEach((column, at) => {
@@ -200,8 +238,11 @@ function classOf(column) {
   return column.number ? "number" : column.title === "Message" ? "message" : null;
 }
 
-function spacer(cell) {
-  return make("tr", { class: "spacer", "aria-hidden": "true" }, cell);
+/** A cell as high as the rows that do not exist, in a row of its own. */
+function spacer() {
+  const cell = make("td", { colspan: COLUMNS.length + 1 });
+  make("tr", { class: "spacer", "aria-hidden": "true" }, cell);
+  return cell;
 }
 
 function compare(a, b) {
