@@ -19,7 +19,10 @@ from support import Flowd, eventually, make_document, memory_directory
 
 TOKENS = {role: f"{role}-0123456789abcdef" for role in ("viewer", "operator", "admin")}
 GOOD = TOKENS["admin"].encode()
-OPEN = ("/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js")
+OPEN = (
+    *("/livez", "/readyz", "/openapi.json", "/docs", "/docs/start.js"),
+    *("/ui/", "/ui/main.js"),
+)
 METHODS = (
     *(b"GET", b"HEAD", b"OPTIONS", b"POST", b"PUT", b"PATCH", b"DELETE", b"TRACE", b"CONNECT"),
     *(b"ANY", b"PROXY", b"BREW", b"get", b"G\x00T", b"X" * 300),
@@ -120,7 +123,16 @@ def tricks(path: bytes) -> Iterator[bytes]:
     """The path as somebody writes it who hopes that two readers of it disagree."""
     first, _, rest = path[1:].partition(b"/")
     yield path
-    for before in (b"/", b"//", b"/.", b"/livez/..", b"/livez/", b"/docs/..", b"/docs/x/../.."):
+    for before in (
+        b"/",
+        b"//",
+        b"/.",
+        b"/livez/..",
+        b"/livez/",
+        b"/docs/..",
+        b"/docs/x/../..",
+        b"/ui/..",
+    ):
         yield before + path
     for before in (b"/%2e", b"/docs/%2e%2e", b"/docs%2f..", b"/docs/..%2f..", b"\\", b"/livez;/.."):
         yield before + path

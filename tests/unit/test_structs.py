@@ -49,6 +49,7 @@ def test_every_struct_that_is_read_from_data_is_prepared() -> None:
     """Whoever reads another one must say so where it is defined."""
     text = "\n".join(path.read_text() for path in SOURCES)
     read = set(re.findall(r"msgspec\.convert\(.*?, ([A-Z_]\w+)\b", text))
+    read |= set(re.findall(r"body_as\(([A-Z_]\w+)\b", text))
     read |= set(re.findall(r"decode\(.*?type=([A-Z_]\w+)\b", text))
     assert read >= {"Flow", "Exit", "FlowMemory", "CommandRequest", "_Header"}
     prepared = set(re.findall(r"@prepared\nclass (\w+)\(", text))

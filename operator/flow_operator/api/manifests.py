@@ -10,6 +10,7 @@ from msgspec import Struct
 from flow_operator.api.http import body_as, json_body, json_response
 from flow_operator.api.operation import Example, Operation
 from flow_operator.model.folder import FolderView
+from flow_operator.structs import prepared
 
 if TYPE_CHECKING:
     from flow_operator.api.app import Services
@@ -26,6 +27,7 @@ class Pruned(Struct, frozen=True, kw_only=True):
     flows: list[str]
 
 
+@prepared
 class PruneRequest(Struct, frozen=True, forbid_unknown_fields=True):
     """Which flows are meant.
 
