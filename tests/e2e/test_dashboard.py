@@ -356,9 +356,7 @@ def test_what_was_cut_off_goes_on_behind_another_operator(
     make_flowd: Callable[..., Flowd], page: Browser
 ) -> None:
     """Logs and events alike; that they could not be asked for is no longer told."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    flowd = make_flowd("--listen", f"127.0.0.1:{port}").start()
+    flowd = make_flowd("--listen", f"127.0.0.1:{free_port()}").start()
     flowd.create(make_document("talk", "echo once; exec sleep 1000"))
     flowd.await_status("talk", "running")
     for part, shown in (("logs", ".log .line"), ("events", ".events tr")):
@@ -463,6 +461,12 @@ def test_what_flows_say_is_text(flowd: Flowd, page: Browser) -> None:
         assert page.driver.title != "taken"
 
 
+def free_port() -> int:
+    """For an operator that is found again when it is started again."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
 # --- the operator ----------------------------------------------------------------------------
 
 
@@ -470,9 +474,7 @@ def test_an_operator_that_is_away_is_told_and_taken_up_again(
     make_flowd: Callable[..., Flowd], page: Browser
 ) -> None:
     """What it saw last is not shown as if it were so now."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    flowd = make_flowd("--listen", f"127.0.0.1:{port}").start()
+    flowd = make_flowd("--listen", f"127.0.0.1:{free_port()}").start()
     flowd.create(make_document("on", restart={"backoff": {"initial": "10ms"}}))
     show(page, flowd)
     await_row(page, "on", status="running", restarts="0")

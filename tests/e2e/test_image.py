@@ -145,6 +145,9 @@ def box(docker: Docker, image: str, tmp_path: Path) -> Iterator[Box]:
     made.destroy()
 
 
+FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).status)"
+
+
 def _unbroken(numbers: list[int]) -> None:
     """None is missing of the first start; the second one counts anew."""
     second = numbers.index(1, 1) if 1 in numbers[1:] else len(numbers)
@@ -164,13 +167,15 @@ def test_a_flow_comes_back_with_its_volume(box: Box) -> None:
 
 
 def test_the_quickstart_runs_in_it_and_comes_back(docker: Docker, image: str) -> None:
-    """Its programs need no more than the image has."""
+    """Its programs need no more than the image has, nor do the operator's pages."""
     box = Box(docker, image, ROOT / "manifests/quickstart")
     names = [path.stem for path in box.manifests.glob("*.yaml")]
     try:
         box.start()
         for name in names:
             box.await_running(name)
+        for path in ("/ui/", "/ui/main.js", "/ui/style.css", "/docs/start.js"):
+            assert box.run("python3", "-c", FETCH, f"http://127.0.0.1:8710{path}") == "200"
         assert box.stop() == 0
         box.again()
         for name in names:
