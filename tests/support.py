@@ -382,6 +382,18 @@ class Flowd:
         """The pids of a flow's steps, in their order."""
         return [step["pid"] for step in self.status(flow_id)["steps"]]
 
+    def crash(self, flow_id: str) -> None:
+        """Have the first step end, and see it run again."""
+        before = self.pids(flow_id)
+        os.kill(before[0], signal.SIGKILL)
+
+        def again() -> None:
+            status = self.status(flow_id)
+            assert status["status"] == "running", status
+            assert [step["pid"] for step in status["steps"]] != before
+
+        eventually(again)
+
     def work(self, flow_id: str) -> Path:
         """The flow's own directory."""
         return self.data / "work" / flow_id

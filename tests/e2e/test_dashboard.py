@@ -175,12 +175,12 @@ def test_rows_stay_where_somebody_is_about_to_choose(flowd: Flowd, page: Browser
     show(page, flowd)
     names = "tr[data-flow] a"
     page.click("th button", "Restarts")
-    crash(flowd, "a")
+    flowd.crash("a")
     await_row(page, "a", restarts="1")
     await_texts(page, names, ["a", "b"])
     page.run("""document.querySelector("[aria-label='choose b']").focus()""")
     for _ in range(2):
-        crash(flowd, "b")
+        flowd.crash("b")
     await_row(page, "b", restarts="2")
     assert page.texts(names) == ["a", "b"]
     assert page.driver.switch_to.active_element.accessible_name == "choose b"
@@ -190,18 +190,6 @@ def test_rows_stay_where_somebody_is_about_to_choose(flowd: Flowd, page: Browser
     page.click("tr[data-flow] a", "a")
     page.click(".bar a", "← all flows")
     await_text(page, ".tools", "0 chosen")
-
-
-def crash(flowd: Flowd, flow_id: str) -> None:
-    """Have a step end, and see it run again."""
-    before = flowd.status(flow_id)["restarts"]
-    os.kill(flowd.pids(flow_id)[0], signal.SIGKILL)
-
-    def again() -> None:
-        status = flowd.status(flow_id)
-        assert (status["restarts"], status["status"]) == (before + 1, "running")
-
-    eventually(again)
 
 
 def test_all_rows_are_reached_by_keyboard(flowd: Flowd, page: Browser) -> None:
@@ -266,7 +254,7 @@ def test_held_flows_are_let_go_of(flowd: Flowd, page: Browser) -> None:
     for file in files:
         file.write_text(json.dumps(make_document(file.stem)))
     for file in files:
-        eventually(lambda file=file: flowd.await_status(file.stem, "running"))
+        flowd.await_status(file.stem, "running")
     show(page, flowd)
     for file in files[:5]:
         file.unlink()

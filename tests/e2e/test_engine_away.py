@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -113,7 +112,7 @@ def test_an_engine_that_hangs_holds_up_nobody_who_does_not_need_it(
     with engine.hanging():
         flowd.command("stop", *boxes, timeout=0)
         for _ in range(3):
-            crash(flowd, "local")
+            flowd.crash("local")
         pids = flowd.pids("local")
         assert flowd.end(signal.SIGQUIT, within=30) == 0
         assert "ending without those who still wait" in flowd.log.read_text()
@@ -121,7 +120,7 @@ def test_an_engine_that_hangs_holds_up_nobody_who_does_not_need_it(
         flowd.await_ready()
         assert "the container engine has not answered yet" in flowd.log.read_text()
         assert flowd.pids("local") == pids
-        crash(flowd, "local")
+        flowd.crash("local")
     for name in boxes:
         flowd.await_status(name, "stopped", within=60)
 
@@ -142,19 +141,6 @@ def test_the_time_to_stop_in_holds_while_an_engine_hangs(
     first.await_status("box", "running", within=60)
     # Signals that the engine had been asked for may have come by now.
     eventually(lambda: _assert(len(running(engine)) == 1), within=60)
-
-
-def crash(flowd: Flowd, flow_id: str) -> None:
-    """Have a step end, and see it run again."""
-    before = flowd.pids(flow_id)
-    os.kill(before[0], signal.SIGKILL)
-
-    def again() -> None:
-        status = flowd.status(flow_id)
-        assert status["status"] == "running", status
-        assert [step["pid"] for step in status["steps"]] != before
-
-    eventually(again)
 
 
 @pytest.fixture

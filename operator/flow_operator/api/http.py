@@ -12,7 +12,7 @@ from bottle import HTTPResponse, request
 from msgspec import Struct
 
 from flow_operator.errors import Fault, InvalidError, clipped
-from flow_operator.manifest import parse_json
+from flow_operator.manifest import parse_json, taken_apart
 from flow_operator.model.status import Change
 from flow_operator.store import Edit
 
@@ -91,8 +91,7 @@ def body_as(kind: type[T], body: object, like: str) -> T:
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
-        detail, _, path = str(error).partition(" - at `$")
-        pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+        pointer, detail = taken_apart(error)
         raise InvalidError([Fault(f"{detail}; the body must be {like}", pointer)]) from None
 
 

@@ -6,7 +6,7 @@ whatever is wrong with a document is told at once, each fault with its pointer a
 
 from flow_operator.manifest.document import Document, Manifest, SourceText, escape
 from flow_operator.manifest.json_text import parse_json
-from flow_operator.manifest.validate import load_manifest, load_manifests
+from flow_operator.manifest.validate import load_manifest, load_manifests, taken_apart
 from flow_operator.manifest.yaml_text import dump_yaml, parse_yaml
 
 __all__ = [
@@ -19,4 +19,5 @@ __all__ = [
     "load_manifests",
     "parse_json",
     "parse_yaml",
+    "taken_apart",
 ]

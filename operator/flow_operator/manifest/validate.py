@@ -161,9 +161,14 @@ def _without_extensions(value: Any) -> Any:
 
 
 def _msgspec_fault(document: Document, error: msgspec.ValidationError) -> Fault:
-    detail, _, path = str(error).partition(" - at `$")
-    pointer = path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", "")
+    pointer, detail = taken_apart(error)
     return document.fault(pointer, detail)
+
+
+def taken_apart(error: msgspec.ValidationError) -> tuple[str, str]:
+    """The JSON pointer that msgspec speaks of, and what is wrong there."""
+    detail, _, path = str(error).partition(" - at `$")
+    return path.rstrip("`").replace(".", "/").replace("[", "/").replace("]", ""), detail
 
 
 # --- what the schema says --------------------------------------------------------------------

@@ -81,14 +81,12 @@ function either(...signals) {
   return AbortSignal.any(signals.filter((signal) => signal !== undefined));
 }
 
-/** Aborted when nobody sees the page any more; there is another one when somebody does. */
+/** Aborted when the streams are to end; those that are begun then have another one. */
 let sight = new AbortController();
 
 document.addEventListener("visibilitychange", () => {
   if (document.visibilityState === "hidden") {
-    sight.abort();
-  } else {
-    sight = new AbortController();
+    endStreams();
   }
 });
 
@@ -99,8 +97,11 @@ async function seen() {
   }
 }
 
-/** End all streams: the operator was away, and who waits for a line might never learn of it. */
-export function reconnect() {
+/**
+ * End all streams, for whoever follows to begin them anew: nobody sees the page any more; or the
+ * operator was away, and who waits for a line might never learn of it.
+ */
+export function endStreams() {
   sight.abort();
   sight = new AbortController();
 }
@@ -154,13 +155,39 @@ export async function* stream(path, { signal, headers, opened = () => {}, quiet 
   }
 }
 
+/** Seconds without a word after which a watch counts as dead: twice what the operator lets pass. */
+export const QUIET = 35;
+
+/**
+ * Take the messages of a stream, and of the next one when it ends, until `signal`.
+ * @param {() => AsyncIterable<Object>} open begins the stream as it is to go on now
+ * @param {(message: Object) => void} take
+ * @param {(error: Error) => boolean|void} failed told why one has ended; true gives up
+ */
+export async function follow({ signal, open, take, failed }) {
+  const backoff = new Backoff();
+  while (!signal.aborted) {
+    try {
+      for await (const message of open()) {
+        take(message);
+        backoff.reset();
+      }
+    } catch (error) {
+      if (signal.aborted || failed(error)) {
+        return;
+      }
+    }
+    await backoff.wait(signal).catch(() => {});
+  }
+}
+
 /** A flow's part of a path. */
 export function flowPath(id, rest = "") {
   return `flows/${encodeURIComponent(id)}${rest}`;
 }
 
 /** Wait, unless it is no longer wanted. */
-export function pause(seconds, signal) {
+function pause(seconds, signal) {
   return new Promise((resolve, reject) => {
     const end = () => (clearTimeout(timer), reject(signal.reason));
     const timer = setTimeout(() => (signal?.removeEventListener("abort", end), resolve()), seconds * 1000);

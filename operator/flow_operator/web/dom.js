@@ -20,13 +20,8 @@ export function make(tag, attributes = {}, ...children) {
       element.setAttribute(name, value === true ? "" : value);
     }
   }
-  element.append(...children.filter((child) => child !== null).map(asNode));
+  element.append(...children.filter((child) => child !== null));
   return element;
-}
-
-/** @param {Node|string|number} child */
-function asNode(child) {
-  return child instanceof Node ? child : document.createTextNode(String(child));
 }
 
 /** Set a text where it is another one: what somebody has marked with the mouse stays marked. */

@@ -1,10 +1,8 @@
 /** What has happened to a flow, the newest first. */
 
-import { Backoff, flowPath, stream } from "./api.js";
-import { make } from "./dom.js";
+import { QUIET, flowPath, follow, stream } from "./api.js";
+import { make, setText } from "./dom.js";
 import { moment } from "./format.js";
-
-const QUIET = 35;
 
 /** Events that the operator keeps of a flow. */
 const MOST = 100;
@@ -17,30 +15,17 @@ export class Events {
   element = make("section", {}, this.#note, make("table", { class: "events" }, this.#body));
 
   constructor(id, signal) {
-    this.#follow(id, signal);
-  }
-
-  async #follow(id, signal) {
-    const backoff = new Backoff();
-    while (!signal.aborted) {
-      try {
-        const opened = () => this.#clear();
-        for await (const message of stream(flowPath(id, "/events?watch=1"), { signal, opened, quiet: QUIET })) {
-          this.#take(message);
-          backoff.reset();
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
-        this.#note.textContent = `${error.message}; trying again`;
-      }
-      await backoff.wait(signal).catch(() => {});
-    }
+    const asked = { signal, opened: () => this.#clear(), quiet: QUIET };
+    follow({
+      signal,
+      open: () => stream(flowPath(id, "/events?watch=1"), asked),
+      take: (message) => this.#take(message),
+      failed: (error) => setText(this.#note, `${error.message}; trying again`),
+    });
   }
 
   #clear() {
-    this.#note.textContent = "";
+    setText(this.#note, "");
     this.#rows.clear();
     this.#body.replaceChildren();
   }

@@ -51,19 +51,19 @@ export class Figures extends EventTarget {
   }
 
   #taken(status) {
-    const now = seconds();
-    const before = this.of(status).steps;
+    const at = seconds();
+    const before = this.of(status);
     const steps = new Map();
     let [cpu, memory, unread] = [null, 0, 0];
     for (const step of status.steps) {
       const key = processOf(step);
-      const rate = rateOf(before.get(key), step.cpuSeconds, now);
-      steps.set(key, { cpu: rate, memory: step.memoryBytes, unread: step.inFlightBytes, now, used: step.cpuSeconds });
+      const rate = rateOf(before.steps.get(key), step.cpuSeconds, at - before.at);
+      steps.set(key, { cpu: rate, memory: step.memoryBytes, unread: step.inFlightBytes, used: step.cpuSeconds });
       cpu = rate === null ? cpu : (cpu ?? 0) + rate;
       memory += step.memoryBytes;
       unread += step.inFlightBytes;
     }
-    return { at: now, cpu, memory, unread, steps };
+    return { at, cpu, memory, unread, steps };
   }
 }
 
@@ -71,9 +71,7 @@ function seconds() {
   return performance.now() / 1000;
 }
 
-function rateOf(before, used, now) {
-  if (before === undefined || now <= before.now) {
-    return null;
-  }
-  return Math.max(0, used - before.used) / (now - before.now);
+/** Share of one CPU; null where that process was not looked at before. */
+function rateOf(before, used, elapsed) {
+  return before === undefined || elapsed <= 0 ? null : Math.max(0, used - before.used) / elapsed;
 }

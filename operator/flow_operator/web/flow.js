@@ -4,7 +4,7 @@ import { flowPath, read } from "./api.js";
 import { commandButtons } from "./commands.js";
 import { make, setAttribute, setText } from "./dom.js";
 import { Events } from "./events.js";
-import { bytes, duration, moment, percent, since } from "./format.js";
+import { bytes, duration, labels, missed, moment, percent, since } from "./format.js";
 import { historyOf } from "./history.js";
 import { Logs } from "./logs.js";
 import { Pipeline } from "./pipeline.js";
@@ -66,7 +66,7 @@ export class FlowPage {
     }
     const figures = this.#figures.of(flow);
     setText(this.#status, flow.status);
-    setAttribute(this.#status, "data-desired", flow.desired === flow.status || flow.status === "completed" ? null : flow.desired);
+    setAttribute(this.#status, "data-desired", missed(flow));
     setText(this.#message, flow.message);
     setText(this.#facts, factsOf(flow, figures).join(" · "));
     this.#pipeline.draw(flow, figures);
@@ -144,7 +144,7 @@ function factsOf(flow, figures) {
     figures.memory ? `memory ${bytes(figures.memory)}` : null,
     `generation ${flow.observedGeneration}${flow.observedGeneration === flow.generation ? "" : ` of ${flow.generation}`}`,
     from,
-    ...Object.entries(flow.labels).map(([key, value]) => `${key}=${value}`),
+    ...labels(flow),
   ].filter((fact) => fact !== null);
 }
 

@@ -1,9 +1,6 @@
 /** What is observed of all flows: listed once, then followed. */
 
-import { Away, Backoff, Problem, ask, reconnect, stream } from "./api.js";
-
-/** Twice what the operator lets pass without a word. */
-const QUIET = 35;
+import { Away, Backoff, Problem, QUIET, ask, endStreams, stream } from "./api.js";
 
 /**
  * The statuses of all flows. "change" is dispatched when one has changed, and "connection" when
@@ -62,24 +59,25 @@ export class Flows extends EventTarget {
     const version = response.headers.get("Resource-Version");
     this.all = new Map(Object.entries(await response.json()));
     this.known = true;
+    this.knownAt = Date.now();
     this.#changed();
     return version;
   }
 
   #take({ type, object }) {
     this.#live();
+    if (type === "BOOKMARK") {
+      return;
+    }
     if (type === "DELETED") {
       this.all.delete(object.flow_id);
-    } else if (type !== "BOOKMARK") {
+    } else {
       this.all.set(object.flow_id, object);
     }
-    if (type !== "BOOKMARK") {
-      this.#changed();
-    }
+    this.#changed();
   }
 
   #changed() {
-    this.knownAt = Date.now();
     this.dispatchEvent(new Event("change"));
   }
 
@@ -99,7 +97,7 @@ export class Flows extends EventTarget {
     }
     if (error.status !== 410) {
       if (error instanceof Away && this.connection !== "away") {
-        reconnect();
+        endStreams();
       }
       this.#tell(error instanceof Away ? "away" : "late", error.message);
     }

@@ -48,6 +48,16 @@ export function since(at) {
   return (Date.now() - Date.parse(at)) / 1000;
 }
 
+/** The labels of a flow, as they are searched for. */
+export function labels(flow) {
+  return Object.entries(flow.labels).map(([key, value]) => `${key}=${value}`);
+}
+
+/** What is asked for where something else is observed; null where it is as it should be. */
+export function missed(flow) {
+  return flow.desired === flow.status || flow.status === "completed" ? null : flow.desired;
+}
+
 /** How a process ended, in a few words. */
 export function ending(exit) {
   if (exit.signal !== null) {

@@ -1,6 +1,6 @@
 /** What the steps of a flow print, as they print it. */
 
-import { Backoff, flowPath, read, stream } from "./api.js";
+import { flowPath, follow, read, stream } from "./api.js";
 import { make, perFrame, setText } from "./dom.js";
 import { moment } from "./format.js";
 
@@ -75,30 +75,23 @@ export class Logs {
     this.#follow(AbortSignal.any([this.#signal, this.#following.signal]));
   }
 
-  async #follow(signal) {
-    const backoff = new Backoff();
+  #follow(signal) {
     let last = null;
-    while (!signal.aborted) {
-      try {
-        for await (const line of stream(this.#path(last), this.#asked(last, signal))) {
-          last = line.id;
-          backoff.reset();
-          this.#new.push(line);
-          this.#show();
-        }
-      } catch (error) {
-        if (signal.aborted) {
-          return;
-        }
-        if (error.status === 400) {
-          setText(this.#note, error.message);
-          return;
-        }
-        last = error.status === 410 ? null : last;
-        setText(this.#note, `${error.message}; trying again`);
-      }
-      await backoff.wait(signal).catch(() => {});
-    }
+    follow({
+      signal,
+      open: () => stream(this.#path(last), this.#asked(last, signal)),
+      take: (line) => {
+        last = line.id;
+        this.#new.push(line);
+        this.#show();
+      },
+      failed: ({ status, message }) => {
+        const givesUp = status === 400;
+        last = status === 410 ? null : last;
+        setText(this.#note, givesUp ? message : `${message}; trying again`);
+        return givesUp;
+      },
+    });
   }
 
   #asked(last, signal) {

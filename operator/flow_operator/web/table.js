@@ -1,7 +1,7 @@
 /** The table of all flows; however many there are, only the rows that are to be seen exist. */
 
 import { make, perFrame, setAttribute, setText } from "./dom.js";
-import { bytes, duration, percent, since } from "./format.js";
+import { bytes, duration, labels, missed, percent, since } from "./format.js";
 
 /** Pixels, as in style.css. */
 const ROW = 34;
@@ -29,11 +29,6 @@ const COLUMNS = [
 
 function uptime(flow) {
   return flow.startedAt === null ? "" : duration(since(flow.startedAt));
-}
-
-/** What is to be seen of a flow's labels, and searched for. */
-function labels(flow) {
-  return Object.entries(flow.labels).map(([key, value]) => `${key}=${value}`);
 }
 
 /**
@@ -113,9 +108,10 @@ export class Table extends EventTarget {
 
   /** In the order in which they stand, the new ones at the end. */
   #inPlace(flows) {
-    const places = new Map(this.#shown.map((flow, at) => [flow.flow_id, at]));
-    const place = (flow) => places.get(flow.flow_id) ?? Infinity;
-    return this.#sorted(flows).sort((one, other) => compare(place(one), place(other)));
+    const left = new Map(flows.map((flow) => [flow.flow_id, flow]));
+    const kept = this.#shown.map(({ flow_id }) => left.get(flow_id)).filter((flow) => flow !== undefined);
+    kept.forEach(({ flow_id }) => left.delete(flow_id));
+    return [...kept, ...this.#sorted([...left.values()])];
   }
 
   #wanted(flow) {
@@ -166,7 +162,7 @@ export class Table extends EventTarget {
     const rows = part.map((flow) => this.#row(flow));
     this.#above.style.height = `${from * ROW}px`;
     this.#below.style.height = `${(this.#shown.length - from - part.length) * ROW}px`;
-    this.#place([this.#above.parentNode, ...rows, this.#below.parentNode]);
+    this.#place([this.#above, ...rows, this.#below]);
     setAttribute(this.#table, "aria-rowcount", String(this.#shown.length + 1));
     rows.forEach((row, at) => setAttribute(row, "aria-rowindex", String(from + at + 2)));
     const present = new Set(part.map((flow) => flow.flow_id));
@@ -203,8 +199,7 @@ export class Table extends EventTarget {
     COLUMNS.forEach((column, at) => {
       setText(row.cells[at], column.text(flow, figures));
     });
-    const differs = flow.desired !== flow.status && flow.status !== "completed";
-    setAttribute(row.cells[1], "data-desired", differs ? flow.desired : null);
+    setAttribute(row.cells[1], "data-desired", missed(flow));
     setAttribute(row.cells[0], "title", labels(flow).join(" ") || null);
     setAttribute(row.cells.at(-1), "title", flow.message || null);
     return row.element;
@@ -238,11 +233,9 @@ function classOf(column) {
   return column.number ? "number" : column.title === "Message" ? "message" : null;
 }
 
-/** A cell as high as the rows that do not exist, in a row of its own. */
+/** As high as the rows that do not exist. */
 function spacer() {
-  const cell = make("td", { colspan: COLUMNS.length + 1 });
-  make("tr", { class: "spacer", "aria-hidden": "true" }, cell);
-  return cell;
+  return make("tr", { class: "spacer", "aria-hidden": "true" }, make("td", { colspan: COLUMNS.length + 1 }));
 }
 
 function compare(a, b) {
